@@ -1,0 +1,1 @@
+"""What a kind of data is: read, check, show, judge. One folder a domain."""

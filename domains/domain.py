@@ -1,0 +1,137 @@
+"""Domain: the frozen bundle of functions that says what a kind of data is, and how domains are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import domains
+from domains.errors import UsageError
+from domains.head import Head, Prediction
+from domains.manifest import Contract, Subject
+from domains.recipe import Recipe
+from ssl_models.protocols import Batch, Painter
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Files that may become one subject."""
+
+    name: str
+    """Of the subject within its source, e.g. its folder; never stored, only hashed."""
+    group: str
+    """Name of the patient or drive; never stored, only hashed."""
+    images: Mapping[str, Path]
+    """Channel name -> file."""
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a source folder contains, before any pixel is read."""
+
+    layout: str
+    """The layout that was recognised, in words."""
+    namespace: str
+    """Keeps equal patient names of two sources apart."""
+    candidates: Sequence[Candidate]
+    ignored: Mapping[Path, str] = field(default_factory=dict)
+    """File -> why it is not an input."""
+    statement: str = "not stated"
+    """Licence and origin of the data."""
+
+
+class Raw(Protocol):
+    """A subject as read and checked: opaque to the pipelines."""
+
+    digest: str
+    """sha256 of the decoded content, its geometry included."""
+
+
+class CropSource(Protocol):
+    """Random crops of a fixed list of subjects, read from the store."""
+
+    def __len__(self) -> int:
+        """How many subjects."""
+
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+        """One crop of each of the subjects, drawn (place and augmentation) from its seed alone."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A kind of data: read, check, prepare, cut, paint, show. One folder; nothing else is edited to add one."""
+
+    name: str
+    recipes: Mapping[str, Recipe]
+    heads: Mapping[str, Head]
+    scan: Callable[[Path, Recipe], Scan]
+    """Source folder -> candidates. Raises UsageError when the folder is not there."""
+    inspect: Callable[[Candidate], dict[str, Any]]
+    """Cheap header facts of a candidate for `plan`. Raises Refused."""
+    plan: Callable[[Sequence[dict[str, Any]], Recipe], Contract]
+    """Fingerprint of the archive -> preprocessing contract."""
+    read: Callable[[Candidate, Recipe], Raw]
+    """Decoded, de-identified, checked. Raises Refused."""
+    write: Callable[[Raw, Contract, Path], dict[str, Any]]
+    """Preprocessed arrays into an entry's folder -> facts for the manifest."""
+    read_label: Callable[[Candidate, Raw, Contract], Raw]
+    """The candidate's label, checked against its image. Raises Refused."""
+    write_label: Callable[[Raw, Contract, Path], dict[str, Any]]
+    """Label arrays into an entry's folder -> facts (e.g. {"tumor_fraction": 0.01})."""
+    crops: Callable[[Sequence[Path], Sequence[Path] | None, Sequence[Subject], Contract, Recipe, bool], CropSource]
+    """Subject entries, label entries or None (unlabelled), subjects, contract, recipe, augment -> crops."""
+    painter: Callable[[Contract, Recipe], Painter] | None
+    """How anomalies look here, or None."""
+    open_inputs: Callable[[Path, Recipe], Sequence[Candidate]]
+    """A file or folder given to `predict` -> candidates (labels ignored)."""
+    write_prediction: Callable[[Candidate, Prediction, Contract, Path], list[Path]]
+    """Prediction -> files in the source's own geometry, below a folder."""
+    picture: Callable[[Path], bytes]
+    """Subject entry -> PNG thumbnail for the data quality sheet."""
+    panels: Callable[[dict[str, Any]], bytes]
+    """An objective's example panels (name -> (B, 1, *S) array) -> PNG."""
+    generate: Callable[[Path, int, int], None] | None = None
+    """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
+
+
+def names() -> tuple[str, ...]:
+    """Every domain: the folders of this package, and installed packages with a `selfsight.domains` entry point."""
+    here = {m.name for m in pkgutil.iter_modules(domains.__path__) if m.ispkg}
+    return tuple(sorted(here | {point.name for point in entry_points(group="selfsight.domains")}))
+
+
+def load(name: str) -> Domain:
+    """The domain of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for point in entry_points(group="selfsight.domains"):
+        if point.name == name:
+            found: Domain = point.load()
+            return found
+    if name not in names():
+        raise UsageError(f"unknown domain {name!r}; domains are {', '.join(names())}")
+    bundle: Domain = importlib.import_module(f"domains.{name}").DOMAIN
+    return bundle
+
+
+def find_recipe(name: str) -> tuple[Domain, Recipe]:
+    """The recipe of that name and its domain.
+
+    Raises:
+        UsageError: there is none; the text lists those there are.
+    """
+    known: dict[str, tuple[Domain, Recipe]] = {}
+    for domain_name in names():
+        domain = load(domain_name)
+        known |= {recipe_name: (domain, recipe) for recipe_name, recipe in domain.recipes.items()}
+    if name not in known:
+        raise UsageError(f"unknown recipe {name!r}; recipes are {', '.join(sorted(known))}")
+    return known[name]

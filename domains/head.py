@@ -1,0 +1,39 @@
+"""Head: a downstream task as one object - loss, inference, judgement, the trivial competitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from domains.manifest import Contract
+from ssl_models.protocols import Batch
+
+Prediction = np.ndarray
+"""(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling)."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is learned from labels. Every function is plain; `entry` is a subject's folder in the store."""
+
+    name: str
+    primary_metric: str
+    """Key of `score` that a model is judged by; higher is better."""
+    loss: Callable[[Tensor, Batch], Tensor]
+    """logits (B, K, *S), batch with targets -> () loss."""
+    predict: Callable[[nn.Module, Path, Contract], Prediction]
+    """Model (crops (B, C, *S) -> logits (B, K, *S)), subject entry -> prediction."""
+    trivial: Callable[[Path, Contract], Prediction]
+    """The competitor that has learned nothing, for every table."""
+    trivial_name: str
+    score: Callable[[Prediction, Path, Path], tuple[dict[str, float], dict[str, Any]]]
+    """prediction, subject entry, label entry -> metrics of one case (nan where undefined), and small JSON details."""
+    summarise: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
+    """Details of all cases -> figures that are not means over cases (FROC, ...), as JSON."""
+    picture: Callable[[Path, Prediction, Path | None], bytes]
+    """subject entry, prediction, label entry if there is one -> PNG overlay."""

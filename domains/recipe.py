@@ -1,0 +1,127 @@
+"""Recipe: the frozen, complete description of a run, written in Python and exported as YAML."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from domains.errors import RecipeError
+
+Scalar = bool | int | float | str
+
+
+class Frozen(BaseModel):
+    """A value: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of a JSON-able value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Training(Frozen):
+    """What one training loop needs besides data."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning-rate factor from one encoder stage to the one before it; 1 is off."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the averaged weights that are kept at the end; 0 keeps the last weights."""
+    checkpoint_every: int = Field(default=100, gt=0)
+
+
+class Pretrain(Training):
+    objectives: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    """Settings per objective name, e.g. {"mae": {"mask_ratio": 0.75}}."""
+
+
+class Finetune(Training):
+    augment: bool = True
+
+
+class Recipe(Frozen):
+    """One complete description of a run. A domain narrows `data` to its own settings."""
+
+    name: str
+    domain: str
+    head: str
+    objective: str = "mae"
+    encoder: Literal["resunet", "vit"] = "resunet"
+    size: Literal["tiny", "small", "base"] = "tiny"
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    devices: int = Field(default=1, gt=0)
+    data: Frozen
+    pretrain: Pretrain
+    finetune: Finetune
+
+    def digest(self, *parts: str) -> str:
+        """sha256 (hex) of the named fields (all of them by default): a part of cache keys."""
+        return digest_of(self.model_dump(mode="json", include=set(parts) or None))
+
+    def changed(self, changes: Mapping[str, str]) -> Self:
+        """The recipe with `changes` (dotted key -> YAML text) applied and checked.
+
+        Raises:
+            RecipeError: an unknown key (with the nearest known one) or a value of the wrong kind.
+        """
+        values = self.model_dump(mode="json")
+        for dotted, text in changes.items():
+            *parents, last = dotted.split(".")
+            at = values
+            for part in parents:
+                at = at.setdefault(part, {}) if isinstance(at, dict) else {}
+            at[last] = yaml.safe_load(text)
+        return type(self).checked(values)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """A recipe from plain values.
+
+        Raises:
+            RecipeError: what is wrong, key by key, with suggestions.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(_explain(cls, error)) from None
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        dotted = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(dotted, _dotted_keys(model), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"unknown recipe key {dotted!r}{hint}")
+        else:
+            lines.append(f"recipe key {dotted!r}: {problem['msg'].lower()} (got {problem['input']!r})")
+    return "\n".join(lines)
+
+
+def _dotted_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            keys += _dotted_keys(info.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,73 @@
+"""Splits by group: which patients or drives train, and which are held out; a pure function of the split bucket."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domains.errors import GateRefused
+from domains.manifest import Subject
+
+TEST_BUCKETS = 200
+"""Of 1,000: about a fifth of the groups are held out."""
+
+
+def split_bucket(namespace: str, group: str) -> int:
+    """Unkeyed hash of a group, 0..999: the same on every machine, and too coarse to name anybody."""
+    return int(hashlib.sha256(f"{namespace}/{group}".encode()).hexdigest()[:12], 16) % 1000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Development and held-out subjects of a manifest."""
+
+    development: tuple[Subject, ...]
+    test: tuple[Subject, ...]
+    within_group: bool
+    """True when there were fewer than three groups, so that subjects, not groups, were held out."""
+
+
+def split(subjects: Sequence[Subject]) -> Split:
+    """Held-out and development subjects, both ordered by subject id.
+
+    A group is held out when its bucket is below 200 of 1,000. When chance leaves one side empty, the fifth of the
+    groups with the lowest buckets (at least one) is held out. With fewer than three groups the subjects take the
+    groups' place and the split says so.
+    """
+    subjects = sorted(subjects, key=lambda s: s.subject_id)
+    groups = {s.group_id for s in subjects}
+    within_group = len(groups) < 3
+
+    def unit(subject: Subject) -> tuple[int, str]:
+        if within_group:
+            return split_bucket("within-group", subject.subject_id), subject.subject_id
+        return subject.split_bucket, subject.group_id
+
+    units = sorted({unit(s) for s in subjects})
+    held_out = {u for u in units if u[0] < TEST_BUCKETS}
+    if not held_out or len(held_out) == len(units):
+        held_out = set(units[: max(1, len(units) // 5)]) if len(units) > 1 else set()
+    test = tuple(s for s in subjects if unit(s) in held_out)
+    development = tuple(s for s in subjects if unit(s) not in held_out)
+    return Split(development, test, within_group)
+
+
+def label_budget(subjects: Sequence[Subject], groups: int | None, seed: int) -> tuple[Subject, ...]:
+    """Subjects of the first `groups` groups in a seeded order: nested (3 in 10 in 30), equal for every arm."""
+    order = sorted({s.group_id for s in subjects}, key=lambda g: split_bucket(f"budget-{seed}", g))
+    chosen = set(order if groups is None else order[:groups])
+    return tuple(s for s in sorted(subjects, key=lambda s: s.subject_id) if s.group_id in chosen)
+
+
+def refuse_leak(
+    *, trained_groups: set[str], trained_digests: set[str], evaluated: Sequence[Subject]
+) -> None:
+    """Raises GateRefused when an evaluated subject's group or pixels were trained on with labels."""
+    groups = {s.group_id for s in evaluated} & trained_groups
+    pixels = {s.subject_id for s in evaluated if s.content_digest in trained_digests}
+    if groups or pixels:
+        raise GateRefused(
+            f"leak: {len(groups)} groups and {len(pixels)} subjects of this evaluation were trained on "
+            f"({', '.join(sorted(groups | pixels)[:3])} ...); evaluate on other patients or drives"
+        )

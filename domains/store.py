@@ -1,0 +1,97 @@
+"""Store: content-addressed entries that exist whole or not at all, and the home they live in."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from domains.recipe import digest_of
+
+STAGE_VERSIONS = {"ingest": 1, "label": 1, "manifest": 1, "labels": 1, "pretrain": 1, "finetune": 1, "evaluate": 1}
+"""Bumped by hand when a stage's output changes for the same inputs."""
+
+
+class Store:
+    """`<home>/store/<stage>/<key>/`; an entry exists exactly when its `entry.json`, written last, exists."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = Path(home)
+
+    def key(self, stage: str, parts: Any) -> str:
+        """Key of an entry: stage, its version, and `parts` - recipe part and input digests, as JSON."""
+        return digest_of([stage, STAGE_VERSIONS[stage], parts])[:32]
+
+    def path(self, stage: str, key: str) -> Path:
+        return self.home / "store" / stage / key
+
+    def get(self, stage: str, key: str) -> Path | None:
+        """The entry's folder, or None."""
+        path = self.path(stage, key)
+        return path if (path / "entry.json").is_file() else None
+
+    def facts(self, stage: str, key: str) -> dict[str, Any]:
+        """What the writer of the entry returned."""
+        facts: dict[str, Any] = json.loads((self.path(stage, key) / "entry.json").read_text())
+        return facts
+
+    def build(self, stage: str, key: str, write: Callable[[Path], dict[str, Any]]) -> Path:
+        """The entry's folder; `write(folder) -> facts` runs only if nobody has written it.
+
+        Two processes on one key: one computes, the other waits and gets the same. A process that dies leaves no
+        entry, only a temporary sibling that the next writer of the key removes.
+        """
+        path = self.path(stage, key)
+        if (found := self.get(stage, key)) is not None:
+            return found
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.home / "locks" / f"{stage}-{key}"):
+            if (found := self.get(stage, key)) is not None:
+                return found
+            for left_over in path.parent.glob(f".{key}-*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
+            temporary = path.parent / f".{key}-{uuid.uuid4().hex[:8]}"
+            temporary.mkdir()
+            facts = write(temporary)
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    fsync(file)
+            write_atomically(temporary / "entry.json", json.dumps(facts, sort_keys=True, indent=1))
+            os.rename(temporary, path)
+            fsync(path.parent)
+        return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on `path` (made if missing); released when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def fsync(path: Path) -> None:
+    """Forces a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small file so that a reader sees the old or the new text, never a part."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""The verbs as plain functions: path in, path out."""

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: encoders, decoders, pretext objectives and their parts."""
