@@ -68,6 +68,8 @@ class Domain:
     """A kind of data: read, check, prepare, cut, paint, show. One folder; nothing else is edited to add one."""
 
     name: str
+    version: int
+    """Of the preprocessing code, as in its contracts; bumped by hand when its output changes."""
     recipes: Mapping[str, Recipe]
     heads: Mapping[str, Head]
     scan: Callable[[Path, Recipe], Scan]

@@ -60,9 +60,7 @@ def label_budget(subjects: Sequence[Subject], groups: int | None, seed: int) -> 
     return tuple(s for s in sorted(subjects, key=lambda s: s.subject_id) if s.group_id in chosen)
 
 
-def refuse_leak(
-    *, trained_groups: set[str], trained_digests: set[str], evaluated: Sequence[Subject]
-) -> None:
+def refuse_leak(*, trained_groups: set[str], trained_digests: set[str], evaluated: Sequence[Subject]) -> None:
     """Raises GateRefused when an evaluated subject's group or pixels were trained on with labels."""
     groups = {s.group_id for s in evaluated} & trained_groups
     pixels = {s.subject_id for s in evaluated if s.content_digest in trained_digests}

@@ -59,7 +59,11 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
             temporary = path.parent / f".{key}-{uuid.uuid4().hex[:8]}"
             temporary.mkdir()
-            facts = write(temporary)
+            try:
+                facts = write(temporary)
+            except BaseException:
+                shutil.rmtree(temporary)
+                raise
             for file in sorted(temporary.rglob("*")):
                 if file.is_file():
                     fsync(file)

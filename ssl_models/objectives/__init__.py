@@ -79,4 +79,6 @@ class WeightedSum(nn.Module):
         return Losses(total=total, parts=named, embedding=first.embedding)
 
     def examples(self, batch: Batch) -> dict[str, Tensor]:
-        return {f"{name}: {key}": panel for name, part in self.parts.items() for key, panel in part.examples(batch).items()}
+        return {
+            f"{name}: {key}": panel for name, part in self.parts.items() for key, panel in part.examples(batch).items()
+        }

@@ -1,0 +1,52 @@
+"""Resampling between two grids that cover the same box in space: images linearly, labels by the likeliest class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional
+
+
+def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float | None]) -> tuple[int, ...]:
+    """Voxels per axis at about the wanted spacing; an axis that wants None, or differs by less than 1 %, stays."""
+    sizes = []
+    for size, spacing, wanted in zip(shape, spacing_mm, wanted_mm, strict=True):
+        same = wanted is None or abs(spacing / wanted - 1) < 0.01
+        sizes.append(size if same else max(1, round(size * spacing / wanted)))  # type: ignore[operator]
+    return tuple(sizes)
+
+
+def resample_image(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """(C, D, H, W) -> (C, *shape) float32, linear, smoothed first along axes that become coarser.
+
+    Both grids cover the same box, edge to edge, so the spacing becomes old spacing * old size / new size.
+    """
+    if tuple(image.shape[1:]) == tuple(shape):
+        return np.asarray(image, dtype=np.float32)
+    # half the excess of the step is the usual guard against aliasing; none where the grid gets finer
+    sigma = [0.0] + [max(0.0, (old / new - 1) / 2) for old, new in zip(image.shape[1:], shape, strict=True)]
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), sigma) if any(sigma) else image.astype(np.float32)
+    return _linear(smooth, shape)
+
+
+def resample_label(label: np.ndarray, shape: Sequence[int], num_classes: int) -> np.ndarray:
+    """(D, H, W) integers below `num_classes` -> `shape`, uint8: the class with the largest linear share."""
+    if tuple(label.shape) == tuple(shape):
+        return label.astype(np.uint8)
+    shares = np.stack([label == c for c in range(num_classes)]).astype(np.float32)
+    return _linear(shares, shape).argmax(0).astype(np.uint8)
+
+
+def resample_probabilities(probabilities: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """(K, D, H, W) -> (K, *shape) float32, linear and without smoothing, so that the sum over K stays one."""
+    if tuple(probabilities.shape[1:]) == tuple(shape):
+        return np.asarray(probabilities, dtype=np.float32)
+    return _linear(probabilities.astype(np.float32), shape)
+
+
+def _linear(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))[None]
+    return functional.interpolate(tensor, tuple(shape), mode="trilinear", align_corners=False)[0].numpy()

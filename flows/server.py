@@ -1,0 +1,205 @@
+"""The Prefect server of a home: shared by every run on it, on loopback only, gone when the last one is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from domains.errors import SelfsightError
+
+START_SECONDS = 120.0
+WATCH_SECONDS = 5.0
+
+
+def never() -> bool:
+    """Nobody asked to stop."""
+    return False
+
+
+@contextmanager
+def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterator[str]:
+    """The API address of the home's server, started when there is none; `PREFECT_API_URL` wins over both.
+
+    Every user holds a shared lock. Who gets it exclusively on leaving was the last one, and stops the server; when
+    the last one was killed, the server itself does so: no address is ever stale for long, no server is orphaned.
+
+    Raises:
+        SelfsightError: the server does not start; the text names its log.
+    """
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url
+        return
+    with open(_lock(home, "users"), "a") as users:
+        with _mutex(home, stopping):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            url = _running(home) or _start(home, stopping)
+        try:
+            yield url
+        finally:
+            with _mutex(home, never):
+                if _alone(users):
+                    stop(home)
+
+
+def stop(home: Path) -> None:
+    """Ends the home's server, if one runs."""
+    import psutil
+
+    address = _address(home)
+    if address and _is_ours(home, address["pid"]):
+        process = psutil.Process(address["pid"])
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(timeout=10)
+    _address_file(home).unlink(missing_ok=True)
+
+
+def serve(home: Path) -> None:
+    """Runs the server in this process until nobody uses it: what `python -m flows.server HOME` does."""
+    listening = socket.create_server(("127.0.0.1", 0))  # bound before anything else: no race for a port
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    os.environ |= {
+        "PREFECT_UI_API_URL": f"{url}/api",
+        # The default lets any web page that is open in a browser on this machine create flow runs.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    app = create_app(ephemeral=True)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
+
+    def watch() -> None:
+        while not server.started:
+            time.sleep(0.05)
+        _write_private(_address_file(home), json.dumps({"url": f"{url}/api", "pid": os.getpid()}))
+        with open(_lock(home, "users"), "a") as users:
+            while not server.should_exit:
+                time.sleep(WATCH_SECONDS)
+                with _mutex(home, never):
+                    if _alone(users):
+                        _address_file(home).unlink(missing_ok=True)
+                        server.should_exit = True
+
+    threading.Thread(target=watch, daemon=True).start()
+    server.run(sockets=[listening])
+
+
+def _start(home: Path, stopping: Callable[[], bool]) -> str:
+    stop(home)
+    log = home / "prefect" / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as output:
+        root = Path(__file__).parents[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(home)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
+        )  # fmt: skip
+    deadline = time.monotonic() + START_SECONDS
+    while not stopping() and process.poll() is None and time.monotonic() < deadline:
+        if (url := _running(home)) is not None:
+            threading.Thread(target=process.wait, daemon=True).start()  # reaps it whenever it ends
+            return url
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    if stopping():
+        raise SelfsightError("stopped while the Prefect server was starting")
+    raise SelfsightError(f"the Prefect server did not start within {START_SECONDS:.0f} s; its log is {log}")
+
+
+def _running(home: Path) -> str | None:
+    """The address of a server of this home that answers."""
+    address = _address(home)
+    if not address or not _is_ours(home, address["pid"]):
+        return None
+    try:
+        with urllib.request.urlopen(f"{address['url']}/health", timeout=10) as answer:
+            return str(address["url"]) if answer.status == 200 else None
+    except OSError:
+        return None
+
+
+def _is_ours(home: Path, pid: int) -> bool:
+    """Whether the process is a server of this home, not a stranger that got the number of a dead one."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).cmdline()[-2:] == ["flows.server", str(home)]
+    except psutil.Error:
+        return False
+
+
+def _address(home: Path) -> dict | None:
+    try:
+        return dict(json.loads(_address_file(home).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _address_file(home: Path) -> Path:
+    return home / "prefect" / "server.json"
+
+
+def _lock(home: Path, name: str) -> Path:
+    path = home / "locks" / f"prefect-{name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _mutex(home: Path, stopping: Callable[[], bool]) -> Iterator[None]:
+    """One process at a time starts or stops the server; waiting for it can be given up."""
+    with open(_lock(home, "server"), "a") as file:
+        while not _try_lock(file):
+            if stopping():
+                raise SelfsightError("stopped while waiting for the Prefect server")
+            time.sleep(0.1)
+        yield
+
+
+def _alone(users: IO[str]) -> bool:
+    """Whether nobody else holds the users' lock; keeps it exclusively if so."""
+    return _try_lock(users)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    from flows.settings import prepare_environment
+
+    prepare_environment(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]))

@@ -1,0 +1,207 @@
+"""evaluate: model + held-out groups or any labelled folder -> metrics with intervals, beside the trivial competitor."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from domains.errors import GateRefused, NothingUsable
+from domains.head import Head
+from domains.manifest import Labels, Subject, read_manifest
+from domains.splits import refuse_leak, split
+from domains.store import Store
+from pipelines.dataset import read_labels
+from pipelines.ingest import take_in
+from pipelines.models import Loaded, load_model, open_model
+from pipelines.progress import Progress
+from pipelines.runtime import inference
+from pipelines.tracking import Tracker
+
+RESAMPLES = 2000
+MOST_PICTURES = 60
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation in the store; `result` is its `evaluation.json`."""
+
+    folder: Path
+    result: dict[str, Any]
+    cached: bool
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Name -> mean, low and high (95 %), n."""
+        metrics: dict[str, dict[str, float]] = self.result["metrics"]
+        return metrics
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.result, "evaluation": str(self.folder)}
+
+
+def evaluate(model: Path, home: Path, *, source: Path | None = None, transductive: bool = False) -> Evaluated:
+    """Judges a model case by case on labelled subjects it has not learned from.
+
+    Args:
+        model: a model folder.
+        home: the store.
+        source: any labelled folder; without it the held-out groups of the dataset the model was trained on.
+        transductive: allows groups that were seen in pretraining (without labels); the result says so.
+
+    Raises:
+        GateRefused: an evaluated group or image was trained on.
+        NothingUsable: no labelled subject to judge on.
+        ContractMismatch: the folder was prepared in another way than the model expects.
+    """
+    store, loaded = Store(Path(home)), open_model(model)
+    if source is None:
+        manifest = read_manifest(store.path("manifest", loaded.info["lineage"]["manifest"]))
+        labels = read_labels(store, loaded.recipe, loaded.info["lineage"]["labels"])
+        parts = split(manifest.subjects)
+        subjects, within_group = parts.test, parts.within_group
+    else:
+        manifest, labels, _, _ = take_in(source, loaded.recipe, store.home, contract=loaded.contract)
+        subjects, within_group = manifest.subjects, False
+    subjects = tuple(s for s in subjects if s.subject_id in labels.entries)
+    if not subjects:
+        raise NothingUsable("no labelled subject to evaluate on: add masks, or name a labelled folder")
+    _refuse_seen(loaded, subjects, within_group=within_group, transductive=transductive)
+    pairs = sorted((s.entry, labels.entries[s.subject_id]) for s in subjects)
+    key = store.key("evaluate", [loaded.info["sha256"], pairs, transductive])
+    cached = store.get("evaluate", key) is not None
+    about = {
+        "kind": "external" if source else "held-out",
+        "within_group": within_group,
+        "transductive": transductive,
+        "manifest": store.key("manifest", manifest.digest),
+        "labels": store.key("labels", labels.digest),
+        "dataset_digest": manifest.digest,
+    }
+    folder = store.build("evaluate", key, lambda out: _evaluate(loaded, store, subjects, labels, about, key, out))
+    return Evaluated(folder, json.loads((folder / "evaluation.json").read_text()), cached)
+
+
+def _refuse_seen(loaded: Loaded, subjects: Sequence[Subject], *, within_group: bool, transductive: bool) -> None:
+    lineage = loaded.info["lineage"]
+    groups = set() if within_group else set(lineage["label_groups"])
+    refuse_leak(trained_groups=groups, trained_digests=set(lineage["label_digests"]), evaluated=subjects)
+    seen = {s.group_id for s in subjects} & set(lineage["pretrain_groups"])
+    if seen and not transductive and not within_group:
+        raise GateRefused(
+            f"{len(seen)} of the evaluated groups were in the pretraining (without labels); "
+            "evaluate on other groups, or say --transductive to allow it and have the report say so"
+        )
+
+
+def _evaluate(
+    loaded: Loaded,
+    store: Store,
+    subjects: Sequence[Subject],
+    labels: Labels,
+    about: dict[str, Any],
+    key: str,
+    out: Path,
+) -> dict[str, Any]:
+    head = loaded.domain.heads[loaded.recipe.head]
+    started = time.monotonic()
+    cases, details, trivial_details = _judge(loaded, head, store, subjects, labels, out)
+    groups = [s.group_id for s in subjects]
+    names = list(cases[0]["metrics"])
+    metrics = {name: interval([c["metrics"][name] for c in cases], groups) for name in names}
+    trivial = {name: interval([c["trivial"][name] for c in cases], groups) for name in names}
+    difference = [c["metrics"][head.primary_metric] - c["trivial"][head.primary_metric] for c in cases]
+    main = metrics[head.primary_metric]
+    cases.sort(key=lambda case: case["metrics"][head.primary_metric])
+    result = {
+        "schema_version": 1, "recipe": loaded.recipe.name, "model": loaded.folder.name, **about,
+        "primary": head.primary_metric, "metrics": metrics,
+        "half_width": (main["high"] - main["low"]) / 2,
+        "trivial": {"name": head.trivial_name, "metrics": trivial, "summary": head.summarise(trivial_details)},
+        "paired": {head.primary_metric: interval(difference, groups)},
+        "summary": head.summarise(details), "cases": cases, "seconds": time.monotonic() - started,
+    }  # fmt: skip
+    _track(loaded, store, result, out, key)
+    (out / "evaluation.json").write_text(json.dumps(_without_nan(result), indent=1))
+    return {"primary": main}
+
+
+def _judge(
+    loaded: Loaded, head: Head, store: Store, subjects: Sequence[Subject], labels: Labels, out: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Cases with metrics, and the details of the model's and of the competitor's predictions."""
+    model = load_model(loaded)
+    (out / "cases").mkdir()
+    cases, details, trivial_details = [], [], []
+    with Progress(f"evaluate {loaded.recipe.name}", len(subjects), unit="cases") as progress:
+        for subject in subjects:
+            entry = store.path("ingest", subject.entry)
+            label = store.path("label", labels.entries[subject.subject_id])
+            with inference(loaded.recipe.precision):
+                prediction = head.predict(model, entry, loaded.contract)
+            metrics, detail = head.score(prediction, entry, label)
+            trivial, trivial_detail = head.score(head.trivial(entry, loaded.contract), entry, label)
+            case = {
+                "subject_id": subject.subject_id, "group_id": subject.group_id, "metrics": metrics,
+                "trivial": trivial, "facts": subject.facts, "picture": None,
+            }  # fmt: skip
+            if len(cases) < MOST_PICTURES:
+                case["picture"] = f"cases/{subject.subject_id}.png"
+                (out / case["picture"]).write_bytes(head.picture(entry, prediction, label))
+            cases.append(case)
+            details.append(detail)
+            trivial_details.append(trivial_detail)
+            progress.advance(**{head.primary_metric: metrics[head.primary_metric]})
+    return cases, details, trivial_details
+
+
+def _track(loaded: Loaded, store: Store, result: dict[str, Any], out: Path, key: str) -> None:
+    params = {"verb": "evaluate", "model": loaded.folder.name, "kind": result["kind"], "cases": len(result["cases"]),
+              "dataset_digest": result["dataset_digest"]}  # fmt: skip
+    tracker = Tracker(
+        store.home / "runs" / f"evaluate-{key}", store.home, experiment=loaded.recipe.name, run_name="evaluate",
+        params=params, tags={"verb": "evaluate", "key": key, "recipe": loaded.recipe.name},
+    )  # fmt: skip
+    figures = {f"{name}/{part}": value for name, m in result["metrics"].items() for part, value in m.items()}
+    figures |= {f"trivial/{name}": m["mean"] for name, m in result["trivial"]["metrics"].items()}
+    tracker.log(0, {name: float(value) for name, value in figures.items() if np.isfinite(value)})
+    for case in result["cases"][:6]:
+        if case["picture"]:
+            tracker.picture(case["picture"], (out / case["picture"]).read_bytes())
+    tracker.close("FINISHED")
+
+
+def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
+    """Mean with a 95 % percentile bootstrap interval over groups (patients), seeded; undefined values left out.
+
+    Returns:
+        mean, low, high, and n, the number of defined values.
+    """
+    pairs = [(value, group) for value, group in zip(values, groups, strict=True) if np.isfinite(value)]
+    if not pairs:
+        return {"mean": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
+    order = {group: i for i, group in enumerate(sorted({g for _, g in pairs}))}
+    sums, counts = np.zeros(len(order)), np.zeros(len(order))
+    for value, group in pairs:
+        sums[order[group]] += value
+        counts[order[group]] += 1
+    draws = np.random.default_rng(0).integers(len(order), size=(RESAMPLES, len(order)))
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high), "n": len(pairs)}
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no nan: undefined figures become null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value

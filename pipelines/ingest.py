@@ -1,0 +1,270 @@
+"""ingest: a source folder -> checked, preprocessed subjects in the store and a manifest; every file gets a verdict."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from domains.domain import Candidate, Domain, Scan, load
+from domains.errors import NothingUsable, Refused, UsageError
+from domains.identity import Identity
+from domains.manifest import Contract, Labels, Manifest, Record, Subject, read_manifest
+from domains.recipe import Recipe
+from domains.splits import split_bucket
+from domains.store import Store, locked, write_atomically
+from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
+from pipelines.progress import Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an archive gave; `refused` carries paths and is for the terminal only."""
+
+    manifest: Path
+    labels: Path | None
+    manifest_digest: str
+    counts: dict[str, int]
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class _Taken:
+    """What became of one candidate."""
+
+    records: list[Record]
+    subject: Subject | None = None
+    label: str | None = None
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def ingest(source: Path, recipe: Recipe, home: Path) -> Ingested:
+    """Adds a source folder to the recipe's dataset; files that did not change since are not read again.
+
+    Raises:
+        UsageError: the source is not a folder.
+        NothingUsable: no file of the dataset could be used.
+    """
+    home = Path(home)
+    with locked(home / "locks" / f"dataset-{dataset_file(recipe, home).stem}"):
+        previous = find_dataset(recipe, home)
+        manifest, _, dataset, refused = take_in(Path(source), recipe, home, previous=previous)
+        keep_dataset(dataset, recipe, home)
+    store = Store(home)
+    return Ingested(
+        manifest=store.path("manifest", dataset.manifest),
+        labels=store.path("labels", dataset.labels) if dataset.labels else None,
+        manifest_digest=manifest.digest,
+        counts=manifest.counts(),
+        refused=refused,
+    )
+
+
+def take_in(
+    source: Path, recipe: Recipe, home: Path, *, previous: Dataset | None = None, contract: Contract | None = None
+) -> tuple[Manifest, Labels, Dataset, list[tuple[str, str]]]:
+    """Reads a source folder into the store: manifest, labels, both with their store keys, and refusals with paths.
+
+    Args:
+        source: the folder.
+        recipe: whose domain reads it.
+        home: whose store takes it.
+        previous: a dataset to add to; its contract holds.
+        contract: the contract to prepare with; planned from the source's fingerprint when there is none.
+    """
+    if not source.is_dir():
+        raise UsageError(f"no folder at {source}")
+    domain, store, identity = load(recipe.domain), Store(home), Identity()
+    scan = domain.scan(source, recipe)
+    old = read_manifest(store.path("manifest", previous.manifest)) if previous else None
+    if old is not None and old.contract.version != domain.version:
+        raise UsageError(
+            f"this dataset was prepared by version {old.contract.version} of {domain.name}, the code is version "
+            f"{domain.version}: remove {dataset_file(recipe, home)} and ingest its sources again"
+        )
+    contract = contract or (old.contract if old else None) or _plan(domain, scan, recipe)
+    taker = _Taker(domain, scan, source, recipe, contract, store, identity, previous, old)
+    taken: list[_Taken] = []
+    with Progress(f"ingest {recipe.name}", len(scan.candidates), unit="subjects") as progress:
+        for one in in_order(taker.take, scan.candidates):
+            taken.append(one)
+            progress.advance()
+    taken = _without_duplicates(taken, old)
+    taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
+                         for p, why in sorted(scan.ignored.items())]))  # fmt: skip
+    manifest = _merged(taken, old, recipe, contract, scan)
+    refused = [pair for one in taken for pair in one.refused]
+    if not manifest.subjects:
+        reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or scan.layout
+        raise NothingUsable(f"no usable file among {len(manifest.records)} in {source} ({reasons})")
+    identity.remember(taker.names)
+    labels = read_labels(store, recipe, previous.labels if previous else None)
+    found = {t.subject.subject_id: t.label for t in taken if t.subject is not None and t.label is not None}
+    labels = labels.model_copy(update={"entries": dict(sorted((labels.entries | found).items()))})
+    dataset = Dataset(
+        manifest=_keep(store, "manifest", manifest.digest, manifest.model_dump_json(indent=1)),
+        labels=_keep(store, "labels", labels.digest, labels.model_dump_json(indent=1)) if labels.entries else None,
+        files=(previous.files if previous else {}) | taker.stamps,
+    )
+    return manifest, labels, dataset, refused
+
+
+class _Taker:
+    """Turns candidates into store entries; safe to call from several threads."""
+
+    def __init__(
+        self, domain: Domain, scan: Scan, source: Path, recipe: Recipe, contract: Contract, store: Store,
+        identity: Identity, previous: Dataset | None, old: Manifest | None,
+    ) -> None:  # fmt: skip
+        self.domain, self.scan, self.source, self.recipe = domain, scan, source, recipe
+        self.contract, self.store, self.identity = contract, store, identity
+        self.known_stamps = previous.files if previous else {}
+        self.known_records = {r.file_id: r for r in old.records} if old else {}
+        self.known_subjects = {s.subject_id: s for s in old.subjects} if old else {}
+        self.known_labels = read_labels(store, recipe, previous.labels if previous else None).entries
+        self.names: dict[str, str] = {}
+        self.stamps: dict[str, tuple[int, int]] = {}
+
+    def file_id(self, path: Path) -> str:
+        relative = path.relative_to(self.source) if path.is_relative_to(self.source) else path
+        found = self.identity.keyed("file", self.scan.namespace, str(relative))
+        self.names[found] = str(path)
+        return found
+
+    def take(self, candidate: Candidate) -> _Taken:
+        namespace = self.scan.namespace
+        subject_id = self.identity.keyed("subject", namespace, candidate.name)
+        group_id = self.identity.keyed("group", namespace, candidate.group)
+        self.names |= {subject_id: f"{self.source}: {candidate.name}", group_id: f"{namespace}: {candidate.group}"}
+        files = {**candidate.images, **({"label": candidate.label} if candidate.label else {})}
+        ids = {name: self.file_id(path) for name, path in files.items()}
+        stamps = {ids[name]: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items()}
+        if (unchanged := self._unchanged(subject_id, stamps)) is not None:
+            return unchanged
+        self.stamps |= stamps
+        images = [ids[name] for name in candidate.images]
+        try:
+            raw = self.domain.read(candidate, self.recipe)
+            rules = self.contract.model_dump(mode="json", exclude={"num_classes"})
+            key = self.store.key("ingest", {"contract": rules, "content": raw.digest})
+            self.store.build("ingest", key, lambda folder: self.domain.write(raw, self.contract, folder))
+        except Refused as refusal:
+            records = [Record(file_id=i, verdict="refused", reason=refusal.reason) for i in images]
+            if candidate.label:
+                records.append(Record(file_id=ids["label"], verdict="ignored", reason="its image was refused"))
+            return _Taken(records, refused=[(str(p), refusal.reason) for p in candidate.images.values()])
+        subject = Subject(
+            subject_id=subject_id,
+            group_id=group_id,
+            split_bucket=split_bucket(namespace, candidate.group),
+            entry=key,
+            content_digest=raw.digest,
+            facts=self.store.facts("ingest", key),
+        )
+        taken = _Taken([Record(file_id=i, verdict="accepted", subject_id=subject_id) for i in images], subject)
+        if candidate.label:
+            self._take_label(candidate, candidate.label, ids["label"], raw, taken)
+        return taken
+
+    def _take_label(self, candidate: Candidate, path: Path, file_id: str, raw: Any, taken: _Taken) -> None:
+        assert taken.subject is not None
+        try:
+            label = self.domain.read_label(candidate, raw, self.contract)
+        except Refused as refusal:
+            taken.records.append(Record(file_id=file_id, verdict="refused", reason=refusal.reason))
+            taken.refused.append((str(path), refusal.reason))
+            return
+        parts = {"contract": self.contract.model_dump(mode="json"), "image": raw.digest, "label": label.digest}
+        key = self.store.key("label", parts)
+        self.store.build("label", key, lambda folder: self.domain.write_label(label, self.contract, folder))
+        taken.records.append(Record(file_id=file_id, verdict="label", subject_id=taken.subject.subject_id))
+        taken.label = key
+
+    def _unchanged(self, subject_id: str, stamps: dict[str, tuple[int, int]]) -> _Taken | None:
+        """The previous outcome when no file of the candidate changed and its entries are still there."""
+        records = [self.known_records[i] for i in stamps if i in self.known_records]
+        if len(records) < len(stamps) or any(tuple(self.known_stamps.get(i, ())) != s for i, s in stamps.items()):
+            return None
+        subject, label = self.known_subjects.get(subject_id), self.known_labels.get(subject_id)
+        if subject is not None and self.store.get("ingest", subject.entry) is None:
+            return None
+        if label is not None and self.store.get("label", label) is None:
+            return None
+        refused = [(self.names[r.file_id], r.reason) for r in records if r.verdict == "refused"]
+        return _Taken(records, subject, label if subject else None, refused)
+
+
+def _plan(domain: Domain, scan: Scan, recipe: Recipe) -> Contract:
+    """The contract from the fingerprint of the headers that can be read; `take` refuses the others with a reason."""
+    inspections, reasons = [], set()
+    for candidate in scan.candidates:
+        try:
+            inspections.append(domain.inspect(candidate))
+        except Refused as refusal:
+            reasons.add(refusal.reason)
+    if not inspections:
+        why = "; ".join(sorted(reasons)[:3]) or scan.layout
+        raise NothingUsable(f"none of {len(scan.candidates)} candidate files is usable ({why})")
+    return domain.plan(inspections, recipe)
+
+
+def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Taken]:
+    """Refuses a subject whose decoded content another subject already has; the first in order stays."""
+    first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
+    kept = []
+    for one in taken:
+        if one.subject is not None:
+            original = first.setdefault(one.subject.content_digest, one.subject.subject_id)
+            if original != one.subject.subject_id:
+                reason = f"same content as subject {original}"
+                records = [Record(file_id=r.file_id, verdict="refused", reason=reason) for r in one.records]
+                one = _Taken(records, refused=[(r.file_id, reason) for r in records])
+        kept.append(one)
+    return kept
+
+
+def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, scan: Scan) -> Manifest:
+    records = {r.file_id: r for r in old.records} if old else {}
+    subjects = {s.subject_id: s for s in old.subjects} if old else {}
+    for one in taken:
+        records |= {record.file_id: record for record in one.records}
+        if one.subject is not None:
+            subjects[one.subject.subject_id] = one.subject
+    return Manifest(
+        recipe=recipe.name,
+        contract=contract,
+        sources=(old.sources if old else {}) | {scan.namespace: scan.statement},
+        records=tuple(records[i] for i in sorted(records)),
+        subjects=tuple(subjects[i] for i in sorted(subjects)),
+    )
+
+
+def _keep(store: Store, stage: str, digest: str, text: str) -> str:
+    key = store.key(stage, digest)
+
+    def write(folder: Path) -> dict[str, Any]:
+        write_atomically(folder / f"{stage}.json", text)
+        return {"digest": digest}
+
+    store.build(stage, key, write)
+    return key
+
+
+def in_order(do: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
+    """`do(item)` for every item from a few threads, results in the items' order, at most 2 per thread in flight."""
+    threads = threads or len(os.sched_getaffinity(0))
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(do, item))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,60 @@
+"""predict: registered model + raw file -> predictions in the file's own space."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from domains.errors import NothingUsable, Refused, UsageError
+from pipelines.models import load_model, open_model
+from pipelines.progress import Progress
+from pipelines.runtime import inference
+
+
+def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
+    """Writes a prediction for every subject among the inputs; nothing of them is kept in the home.
+
+    Args:
+        model: a model folder.
+        inputs: files or folders of the model's domain.
+        out: where the files go; names follow the sources'.
+        home: unused by the prediction itself, holds temporary arrays on the same disk.
+
+    Returns:
+        One dict a subject: `input`, `files` written, or `refused` with the reason.
+
+    Raises:
+        UsageError: an input is not there.
+        NothingUsable: every input was refused.
+    """
+    loaded = open_model(model)
+    network = load_model(loaded)
+    head = loaded.domain.heads[loaded.recipe.head]
+    candidates = []
+    for path in inputs:
+        if not path.exists():
+            raise UsageError(f"no file or folder at {path}")
+        candidates += list(loaded.domain.open_inputs(path, loaded.recipe))
+    out.mkdir(parents=True, exist_ok=True)
+    outputs: list[dict[str, Any]] = []
+    with Progress(f"predict {loaded.recipe.name}", len(candidates), unit="subjects") as progress:
+        for candidate in candidates:
+            source = str(next(iter(candidate.images.values())))
+            with tempfile.TemporaryDirectory(prefix="predict-", dir=home) as folder:
+                try:
+                    raw = loaded.domain.read(candidate, loaded.recipe)
+                    loaded.domain.write(raw, loaded.contract, Path(folder))
+                except Refused as refusal:
+                    outputs.append({"input": source, "refused": refusal.reason})
+                    continue
+                with inference(loaded.recipe.precision):
+                    prediction = head.predict(network, Path(folder), loaded.contract)
+            files = loaded.domain.write_prediction(candidate, prediction, loaded.contract, out)
+            outputs.append({"input": source, "files": [str(file) for file in files]})
+            progress.advance()
+    if not any("files" in output for output in outputs):
+        reasons = "; ".join(sorted({o["refused"] for o in outputs})) or "no image among the inputs"
+        raise NothingUsable(f"nothing to predict on: {reasons}")
+    return outputs

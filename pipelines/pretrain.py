@@ -1,0 +1,151 @@
+"""pretrain: manifest + recipe -> encoder checkpoint. Never looks at a label, never at a held-out group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from domains.domain import CropSource, Domain, load
+from domains.errors import NothingUsable, RecipeError
+from domains.manifest import Contract, Manifest, Subject
+from domains.recipe import Recipe
+from domains.splits import split
+from domains.store import Store
+from pipelines.checkpoint import write_model
+from pipelines.dataset import open_dataset, subject_entries
+from pipelines.loop import Job, train
+from pipelines.models import new_encoder
+from pipelines.runtime import versions
+from pipelines.tracking import Tracker
+from ssl_models import health, objectives
+from ssl_models.protocols import Batch
+
+NUM_EXAMPLES = 4
+WATCH_CROPS = 32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network in the store."""
+
+    folder: Path
+    outcome: dict[str, Any]
+    cached: bool
+
+
+def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained:
+    """The encoder of a recipe, trained on the development groups of its newest manifest, or of `data`.
+
+    The folder in the store holds `weights.safetensors` (`encoder.*`, and `decoder.*` where the objective brings a
+    decoder a head can start from), `model.json` and pictures of what the objective did.
+
+    Raises:
+        UsageError: nothing was ingested, or the objective is unknown.
+        Preempted, Diverged: see `pipelines.loop`.
+    """
+    store = Store(Path(home))
+    manifest, _ = open_dataset(recipe, home, data)
+    subjects = split(manifest.subjects).development
+    if not subjects:
+        raise NothingUsable("no development subject to pretrain on: every group is held out; ingest more groups")
+    key = pretrain_key(store, recipe, manifest.contract, subjects)
+    if (found := store.get("pretrain", key)) is not None:
+        return Trained(found, store.facts("pretrain", key), cached=True)
+    folder = store.build("pretrain", key, lambda out: _pretrain(recipe, store, manifest, subjects, key, out))
+    return Trained(folder, store.facts("pretrain", key), cached=False)
+
+
+def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
+    """Store key: what decides the weights - never labels, records or the names of groups."""
+    parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
+    settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every"})
+    inputs = contract.model_dump(mode="json", exclude={"num_classes"})
+    return store.key("pretrain", [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)])
+
+
+def _pretrain(
+    recipe: Recipe, store: Store, manifest: Manifest, subjects: tuple[Subject, ...], key: str, out: Path
+) -> dict[str, Any]:
+    domain, contract = load(recipe.domain), manifest.contract
+    crops = domain.crops(subject_entries(store, subjects), None, subjects, contract, recipe, True)
+    module = _objective(recipe, domain, contract)
+    run_folder = store.home / "runs" / f"pretrain-{key}"
+    identity = {"verb": "pretrain", "key": key, "recipe": recipe.name}
+    params = {"verb": "pretrain", "objective": recipe.objective, "encoder": recipe.encoder, "size": recipe.size}
+    params |= {"subjects": len(subjects), "dataset_digest": manifest.digest, **recipe.pretrain.model_dump(mode="json")}
+    tracker = Tracker(run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity)
+    status = "FAILED"
+    try:
+        same_crops = _crops_for(crops, WATCH_CROPS)
+        job = Job(
+            module=module, source=crops, settings=recipe.pretrain, seed=recipe.seed, precision=recipe.precision,
+            devices=recipe.devices, folder=run_folder, identity=identity, label=f"pretrain {recipe.name}",
+            spatial_axes=contract.geometry.spatial_axes, watch=_health_of(same_crops),
+        )  # fmt: skip
+        outcome = asdict(train(job, tracker))
+        figures = {f"health/{name}": value for name, value in _health_of(same_crops)(0, module).items()}
+        for name, picture in _pictures(module, crops, domain).items():
+            (out / name).write_bytes(picture)
+            tracker.picture(name, picture)
+        tensors = {f"encoder.{n}": t for n, t in module.encoder.state_dict().items()}
+        if module.decoder is not None:
+            tensors |= {f"decoder.{n}": t for n, t in module.decoder.state_dict().items()}
+        lineage = {
+            "manifest": store.key("manifest", manifest.digest),
+            "pretrain_groups": sorted({s.group_id for s in subjects}),
+            "sources": manifest.sources,
+        }
+        info = {
+            "kind": "encoder", "recipe": recipe.model_dump(mode="json"), "contract": contract.model_dump(mode="json"),
+            "lineage": lineage, "outcome": outcome, "health": figures, "versions": versions(),
+        }  # fmt: skip
+        write_model(out, tensors, info)
+        status = "FINISHED"
+    finally:
+        tracker.close(status)
+    return outcome
+
+
+def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> nn.Module:
+    torch.manual_seed(recipe.seed)
+    encoder = new_encoder(recipe, contract)
+    painter = domain.painter(contract, recipe) if domain.painter else None
+    try:
+        return objectives.build(recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _crops_for(source: CropSource, count: int) -> Batch:
+    """A fixed batch for figures and pictures: the same subjects and seeds every time."""
+    subjects = [i % len(source) for i in range(count)]
+    return source.batch(subjects, [10_000 + i for i in range(count)])
+
+
+def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
+    def watch(step: int, module: nn.Module) -> dict[str, float]:
+        module.eval()
+        with torch.no_grad():
+            pooled = module.encoder(batch.crops[:, 0].to(next(module.parameters()).device))[-1].flatten(2).mean(-1)
+        module.train()
+        return {"feature_std": float(health.feature_std(pooled)), "rankme": float(health.rankme(pooled))}
+
+    return watch
+
+
+def _pictures(module: nn.Module, source: CropSource, domain: Domain) -> dict[str, bytes]:
+    """File name -> PNG of what each objective saw, asked and got."""
+    module.eval()
+    with torch.no_grad():
+        panels = module.examples(_crops_for(source, NUM_EXAMPLES).to(next(module.parameters()).device))
+    module.train()
+    by_objective: dict[str, dict[str, Tensor]] = {}
+    for name, panel in panels.items():
+        objective, _, title = name.rpartition(": ")
+        by_objective.setdefault(objective or "objective", {})[title] = panel.float().cpu().numpy()
+    return {f"examples-{name}.png": domain.panels(panel) for name, panel in by_objective.items()}

@@ -1,0 +1,25 @@
+"""Every test has a key, a home and a configuration folder of its own, and the real data if it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def private_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's key or a home it did not make."""
+    monkeypatch.setenv("SELFSIGHT_KEY", str(tmp_path_factory.mktemp("key") / "key"))
+    monkeypatch.delenv("SELFSIGHT_HOME", raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; tests that need it are skipped where it is absent."""
+    named = os.environ.get("SELFSIGHT_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real data is not there ({folder.name}); set SELFSIGHT_TEST_DATA")
+    return folder

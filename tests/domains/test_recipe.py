@@ -1,0 +1,49 @@
+"""Recipes are frozen, refuse unknown keys with a suggestion, and survive YAML."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from domains.errors import RecipeError
+from domains.recipe import Finetune, Frozen, Pretrain, Recipe
+
+
+class Data(Frozen):
+    channels: tuple[str, ...] = ("flair",)
+
+
+class Toy(Recipe):
+    data: Data
+
+
+TOY = Toy(
+    name="toy", domain="toy", head="toy", data=Data(),
+    pretrain=Pretrain(steps=10, batch_size=2, learning_rate=1e-3),
+    finetune=Finetune(steps=10, batch_size=2, learning_rate=1e-3),
+)  # fmt: skip
+
+
+def test_changed__typed_and_nested() -> None:
+    recipe = TOY.changed({"pretrain.steps": "25", "objective": "mae", "data.channels": "[t1, flair]"})
+    assert recipe.pretrain.steps == 25
+    assert recipe.data.channels == ("t1", "flair")
+    assert recipe.digest() != TOY.digest()
+    assert recipe.digest("finetune") == TOY.digest("finetune")
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("pretrain.step", "pretrain.steps"), ("objectiv", "objective"), ("data.chanels", "data.channels")]
+)
+def test_changed__unknown_key__names_the_near_one(key: str, near: str) -> None:
+    with pytest.raises(RecipeError, match=f"unknown recipe key '{key}'; did you mean '{near}'"):
+        TOY.changed({key: "1"})
+
+
+def test_changed__wrong_value__says_which() -> None:
+    with pytest.raises(RecipeError, match="pretrain.steps.*greater than 0.*-3"):
+        TOY.changed({"pretrain.steps": "-3"})
+
+
+def test_to_yaml__round_trip() -> None:
+    assert Toy.checked(yaml.safe_load(TOY.to_yaml())) == TOY

@@ -1,0 +1,62 @@
+"""Splits are by group, stable under growth, and leaks are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from domains.errors import GateRefused
+from domains.manifest import Subject
+from domains.splits import label_budget, refuse_leak, split, split_bucket
+
+
+def subject(i: int, group: int | None = None, bucket: int | None = None) -> Subject:
+    group = i if group is None else group
+    return Subject(
+        subject_id=f"s{i:04}", group_id=f"g{group:04}", entry=f"e{i}", content_digest=f"d{i}", facts={},
+        split_bucket=split_bucket("site", f"patient {group}") if bucket is None else bucket,
+    )  # fmt: skip
+
+
+def test_split__groups_never_straddle_and_about_a_fifth_is_held_out() -> None:
+    parts = split([subject(i, group=i // 3) for i in range(3000)])
+    assert not {s.group_id for s in parts.test} & {s.group_id for s in parts.development}
+    assert len(parts.test) + len(parts.development) == 3000
+    assert 0.15 < len(parts.test) / 3000 < 0.25
+    assert not parts.within_group
+
+
+def test_split__adding_groups_moves_nobody() -> None:
+    before, after = split([subject(i) for i in range(50)]), split([subject(i) for i in range(90)])
+    assert {s.subject_id for s in before.test} <= {s.subject_id for s in after.test}
+    assert {s.subject_id for s in before.development} <= {s.subject_id for s in after.development}
+
+
+def test_split__chance_left_no_test_group__lowest_buckets_are_held_out() -> None:
+    parts = split([subject(i, bucket=300 + i) for i in range(10)])
+    assert [s.subject_id for s in parts.test] == ["s0000", "s0001"]
+
+
+def test_split__two_groups__within_group() -> None:
+    parts = split([subject(i, group=i % 2) for i in range(20)])
+    assert parts.within_group
+    assert parts.test and parts.development
+
+
+def test_split__one_subject__is_developed_on() -> None:
+    parts = split([subject(0)])
+    assert (len(parts.development), len(parts.test)) == (1, 0)
+
+
+def test_label_budget__nested_and_by_group() -> None:
+    subjects = [subject(i, group=i // 2) for i in range(40)]
+    chosen = {k: {s.group_id for s in label_budget(subjects, k, seed=0)} for k in (3, 10, None)}
+    assert len(chosen[3]) == 3 and len(chosen[10]) == 10 and len(chosen[None]) == 20
+    assert chosen[3] < chosen[10] < chosen[None]
+    assert chosen[3] != {s.group_id for s in label_budget(subjects, 3, seed=1)}
+
+
+@pytest.mark.parametrize(("groups", "digests"), [({"g0001"}, set()), (set(), {"d1"})])
+def test_refuse_leak__same_group_or_same_pixels(groups: set[str], digests: set[str]) -> None:
+    with pytest.raises(GateRefused, match="leak"):
+        refuse_leak(trained_groups=groups, trained_digests=digests, evaluated=[subject(1)])
+    refuse_leak(trained_groups=groups, trained_digests=digests, evaluated=[subject(2)])
