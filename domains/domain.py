@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ class Candidate:
     images: Mapping[str, Path]
     """Channel name -> file."""
     label: Path | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What the layout or dataset.yaml knows and the files do not, e.g. {"spacing": "nominal"}."""
 
 
 @dataclass(frozen=True)
@@ -135,5 +138,7 @@ def find_recipe(name: str) -> tuple[Domain, Recipe]:
         domain = load(domain_name)
         known |= {recipe_name: (domain, recipe) for recipe_name, recipe in domain.recipes.items()}
     if name not in known:
-        raise UsageError(f"unknown recipe {name!r}; recipes are {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown recipe {name!r}; {hint}recipes are {', '.join(sorted(known))}")
     return known[name]

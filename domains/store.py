@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from domains.recipe import digest_of
 
@@ -18,8 +18,24 @@ STAGE_VERSIONS = {"ingest": 1, "label": 1, "manifest": 1, "labels": 1, "pretrain
 """Bumped by hand when a stage's output changes for the same inputs."""
 
 
+class Missing(Exception):
+    """An entry would have to be computed, and the caller is `Store.only_looking()`."""
+
+
 class Store:
     """`<home>/store/<stage>/<key>/`; an entry exists exactly when its `entry.json`, written last, exists."""
+
+    _looking: ClassVar[bool] = False
+
+    @classmethod
+    @contextmanager
+    def only_looking(cls) -> Iterator[None]:
+        """Meanwhile, in every thread, `build` raises Missing instead of computing: asks whether verbs are hits."""
+        cls._looking = True
+        try:
+            yield
+        finally:
+            cls._looking = False
 
     def __init__(self, home: Path) -> None:
         self.home = Path(home)
@@ -50,6 +66,8 @@ class Store:
         path = self.path(stage, key)
         if (found := self.get(stage, key)) is not None:
             return found
+        if self._looking:
+            raise Missing(f"{stage} {key}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.home / "locks" / f"{stage}-{key}"):
             if (found := self.get(stage, key)) is not None:

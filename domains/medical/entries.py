@@ -25,7 +25,7 @@ STEPS = 512
 """Stored int16 value = normalised value * 512: the range of -8..8 in steps of 0.002."""
 
 Window = Sequence[tuple[int, int]]
-"""One (start, stop) per spatial axis of the stored grid; may reach outside the volume."""
+"""One (start, stop) per spatial axis of the stored grid; may reach beyond the volume."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,10 @@ def _read(array: blosc2.NDArray, window: Window, *, lead: int, mode: str) -> np.
     """The window of the last three axes, padded where it reaches outside; only the chunks it touches are read."""
     inside, pad = [slice(None)] * lead, [(0, 0)] * lead
     for (start, stop), size in zip(window, array.shape[lead:], strict=True):
-        # a window wholly outside still needs one voxel to repeat
-        low, high = min(max(start, 0), size - 1), max(min(stop, size), 1)
+        low, high = max(start, 0), min(stop, size)
+        if low >= high:
+            raise ValueError(f"window {tuple(window)} does not touch the volume {array.shape[lead:]}")
         inside.append(slice(low, high))
-        pad.append((max(low - start, 0), max(stop - high, 0)))
+        pad.append((low - start, stop - high))
     values: np.ndarray = array[tuple(inside)]
     return np.pad(values, pad, mode=mode) if any(p != (0, 0) for p in pad) else values  # type: ignore[call-overload]

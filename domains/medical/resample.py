@@ -10,7 +10,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 
-def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float | None]) -> tuple[int, ...]:
+def resampled_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float | None]
+) -> tuple[int, ...]:
     """Voxels per axis at about the wanted spacing; an axis that wants None, or differs by less than 1 %, stays."""
     sizes = []
     for size, spacing, wanted in zip(shape, spacing_mm, wanted_mm, strict=True):

@@ -103,7 +103,7 @@ def test_froc__golden():
     assert figures["sensitivity_at_0.5"] == pytest.approx(0.5)
     assert figures["sensitivity_at_1"] == pytest.approx(0.75)  # the lowest score counts: MONAI alone drops it
     assert figures["sensitivity_at_8"] == pytest.approx(0.75)
-    assert figures["sensitivity_at_0.25"] == pytest.approx(0.375)  # half way from 0.25 to 0.5
+    assert figures["sensitivity_at_0.25"] == pytest.approx(0.25)  # level from 0 to 0.5, where it jumps
     assert math.isnan(metrics.froc([{"lesions": 0, "hit_scores": [], "false_scores": [0.4]}])["froc"])
 
 

@@ -1,0 +1,155 @@
+"""Random crops of stored volumes as batches: place and augmentation of each drawn from its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from domains.manifest import Contract, Subject
+from domains.medical.augment import augment_crops
+from domains.medical.entries import Entry, LabelEntry, open_entry, open_label
+from domains.recipe import Recipe
+from ssl_models.protocols import Batch
+
+MOST_PLACES = 4096
+"""Voxels kept per subject and kind to centre crops on: enough to be even, small enough to keep in memory."""
+
+
+class _Cut:
+    """One subject, opened on first use, with the places that crops are centred on."""
+
+    def __init__(self, entry: Path, label: Path | None) -> None:
+        self._entry, self._label = entry, label
+
+    @cached_property
+    def image(self) -> Entry:
+        return open_entry(self._entry)
+
+    @cached_property
+    def label(self) -> LabelEntry | None:
+        return open_label(self._label) if self._label is not None else None
+
+    @cached_property
+    def head_places(self) -> np.ndarray:
+        """(N, 3) voxels in the head."""
+        return _some_places(self.image.read_foreground())
+
+    @cached_property
+    def label_places(self) -> np.ndarray:
+        """(N, 3) labelled voxels, the same number of every class as far as there are."""
+        assert self.label is not None
+        label = self.label.read()
+        found = [_some_places(label == c) for c in np.unique(label) if c > 0]
+        return np.concatenate(found) if found else np.empty((0, 3), dtype=np.int32)
+
+
+class Crops:
+    """Crops of a fixed list of subjects; see `CropSource`."""
+
+    def __init__(
+        self,
+        entries: Sequence[Path],
+        labels: Sequence[Path] | None,
+        subjects: Sequence[Subject],
+        contract: Contract,
+        recipe: Recipe,
+        augment: bool,
+    ) -> None:
+        self._cuts = [_Cut(Path(e), Path(labels[i]) if labels else None) for i, e in enumerate(entries)]
+        self._group_ids = [subject.group_id for subject in subjects]
+        self._labelled, self._augment = labels is not None, augment
+        data: Any = recipe.data
+        self._label_share = data.label_crop_share if labels is not None else 0.0
+        self._flat = contract.rules["kind"] == "2d"
+        self._neighbours = contract.rules["neighbours"]
+        self._size = (1, *contract.crop_shape) if self._flat else contract.crop_shape
+
+    def __len__(self) -> int:
+        return len(self._cuts)
+
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+        """One crop of each subject.
+
+        A crop is centred on a labelled voxel for `label_crop_share` of the labelled crops, else on a voxel of the
+        head (so that unlabelled crops hold enough of it), moved back into the volume where it would reach out.
+
+        Args:
+            subjects: B indices into the list of subjects.
+            seeds: B numbers in [0, 2**62); each decides place and augmentation of its crop alone.
+        """
+        cuts = [self._cut(self._cuts[i], seed) for i, seed in zip(subjects, seeds, strict=True)]
+        crops = torch.from_numpy(np.stack([crop for crop, _, _ in cuts]))
+        inside = torch.from_numpy(np.stack([head for _, head, _ in cuts]))
+        targets = torch.from_numpy(np.stack([t for _, _, t in cuts])).long() if self._labelled else None
+        axes = slice(1, None) if self._flat else slice(None)
+        spacing = torch.tensor([self._cuts[i].image.spacing_mm[axes] for i in subjects], dtype=torch.float32)
+        sample_seed = torch.tensor(seeds, dtype=torch.int64)
+        if self._augment:
+            crops, targets, found = augment_crops(crops, targets, inside, sample_seed, spacing)
+            assert found is not None
+            inside = found
+        return Batch(
+            crops=crops[:, None],
+            sample_seed=sample_seed,
+            group_id=tuple(self._group_ids[i] for i in subjects),
+            spacing_mm=spacing,
+            foreground=inside[:, None],
+            targets=targets,
+        )
+
+    def _cut(self, cut: _Cut, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Crop (C, *S), head (1, *S) bool and target (1, *S) uint8 or None."""
+        window = self.window(cut, seed)
+        if self._flat:
+            (start, _), *plane = window
+            rows = [(start - self._neighbours, start + self._neighbours + 1), *plane]
+            slab = cut.image.read(rows)
+            crop = slab.reshape(-1, *slab.shape[2:])
+            head = cut.image.read_foreground(window)
+            target = cut.label.read(window) if cut.label is not None else None
+        else:
+            crop = cut.image.read(window)
+            head = cut.image.read_foreground(window)[None]
+            target = cut.label.read(window)[None] if cut.label is not None else None
+        return crop, head, target
+
+    def window(self, cut: _Cut, seed: int) -> list[tuple[int, int]]:
+        """Where the crop of this seed lies: a pure function of the subject's arrays and the seed."""
+        draw = np.random.Generator(np.random.PCG64(seed))
+        on_label = draw.random() < self._label_share
+        places = cut.label_places if on_label and len(cut.label_places) else cut.head_places
+        shift = draw.random(3) - 0.5
+        centre = places[draw.integers(len(places))] if len(places) else np.array(cut.image.shape) // 2
+        window = []
+        for axis, (size, length) in enumerate(zip(self._size, cut.image.shape, strict=True)):
+            # up to a quarter of the crop off centre, or a network learns that tumours lie in the middle
+            start = int(centre[axis]) - size // 2 + int(shift[axis] * size / 2)
+            # a volume smaller than the crop lies in its middle
+            start = min(max(start, 0), length - size) if length >= size else (length - size) // 2
+            window.append((start, start + size))
+        return window
+
+
+def crops(
+    entries: Sequence[Path],
+    labels: Sequence[Path] | None,
+    subjects: Sequence[Subject],
+    contract: Contract,
+    recipe: Recipe,
+    augment: bool,
+) -> Crops:
+    """Random crops of stored subjects, read lazily."""
+    return Crops(entries, labels, subjects, contract, recipe, augment)
+
+
+def _some_places(inside: np.ndarray) -> np.ndarray:
+    """(N, 3) int32 coordinates of evenly chosen true voxels, at most `MOST_PLACES`."""
+    flat = np.flatnonzero(inside)
+    if len(flat) > MOST_PLACES:
+        flat = flat[np.linspace(0, len(flat) - 1, MOST_PLACES).astype(np.int64)]
+    return np.stack(np.unravel_index(flat, inside.shape), axis=-1).astype(np.int32)

@@ -1,0 +1,182 @@
+"""From files to the store: read and check, normalise, resample, write compressed arrays; the same for labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from domains.domain import Candidate
+from domains.errors import Refused
+from domains.manifest import Contract
+from domains.medical.entries import STEPS, Grid
+from domains.medical.labels import checked_label
+from domains.medical.quality import check_channel, check_header, figures
+from domains.medical.readers import Volume, read_header, read_volume
+from domains.medical.resample import resample_image, resample_label, resampled_shape
+from domains.recipe import Recipe
+
+INTENSITY = "1: (x - median) / ((p95 - p5) / 3.29) over the head, clipped to -8..8, int16 steps of 1/512"
+CLIP = 8.0
+NORMAL_5_TO_95 = 3.29
+"""Distance between the 5th and 95th percentile of a normal distribution, in standard deviations."""
+
+
+@dataclass(frozen=True)
+class RawSubject:
+    """One subject as read: canonical, checked, not yet normalised or resampled."""
+
+    volume: Volume
+    """All channels of the recipe."""
+    foreground: np.ndarray
+    """(D, H, W) bool."""
+    facts: dict[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True)
+class RawLabel:
+    """A label on its subject's native grid."""
+
+    label: np.ndarray
+    """(D, H, W) uint8 classes."""
+    volume: Volume
+    """The subject's geometry."""
+    digest: str
+
+
+def read(candidate: Candidate, recipe: Recipe) -> RawSubject:
+    """The decoded and checked channels of a candidate, in the recipe's order.
+
+    Raises:
+        Refused: a file cannot be decoded, is not fit for use, or the channels do not share one grid.
+    """
+    nominal = candidate.notes.get("spacing") == "nominal"
+    channels: list[Volume] = []
+    inside: np.ndarray | None = None
+    quality = {}
+    for name in recipe.data.channels:  # type: ignore[attr-defined]
+        path = candidate.images[name]
+        check_header(read_header(path))
+        volume = read_volume(path, nominal=nominal)
+        if channels:
+            refuse_other_grid(volume, channels[0], what=f"channel {name}")
+        found = check_channel(volume)
+        inside = found if inside is None else inside | found
+        quality[name] = figures(volume.data[0], found)
+        channels.append(volume)
+    assert inside is not None
+    first = channels[0]
+    known = all(v.spacing_known for v in channels)
+    # nominal spacing is part of the geometry: stating it later must not find the entry that was written as real
+    digest = hashlib.sha256(repr(([v.digest for v in channels], known)).encode()).hexdigest()
+    volume = Volume(np.concatenate([v.data for v in channels]), first.affine, first.spacing_mm, known, digest)
+    facts = {
+        "shape": list(volume.data.shape[1:]),
+        "spacing_mm": [round(s, 4) for s in volume.spacing_mm],
+        "spacing_known": known,
+        "foreground_share": round(float(inside.mean()), 4),
+        "quality": quality,
+    }
+    return RawSubject(volume, inside, facts, digest)
+
+
+def write(raw: RawSubject, contract: Contract, folder: Path) -> dict[str, Any]:
+    """Writes a subject entry (see `entries.py`) and gives its facts.
+
+    Raises:
+        Refused: a channel has no contrast inside the head.
+    """
+    grid = stored_grid(raw.volume, contract)
+    normalised = np.stack([normalise(channel, raw.foreground) for channel in raw.volume.data])
+    steps = np.round(resample_image(normalised, grid.stored_shape) * STEPS).astype(np.int16)
+    inside = resample_label(raw.foreground, grid.stored_shape, 2)
+    write_array(folder / "image.b2nd", steps, contract)
+    write_array(folder / "foreground.b2nd", inside, contract)
+    grid.save(folder)
+    return raw.facts | {"stored_shape": list(grid.stored_shape)}
+
+
+def read_label(candidate: Candidate, raw: RawSubject, contract: Contract) -> RawLabel:
+    """The candidate's label as classes 0..num_classes-1, on exactly its image's grid.
+
+    Raises:
+        Refused: it cannot be decoded, lies on another grid, or holds values that are no class.
+    """
+    assert candidate.label is not None
+    volume = read_volume(candidate.label, integers=True)
+    refuse_other_grid(volume, raw.volume, what="label")
+    values: Mapping[int, int] | None = candidate.notes.get("label_values")
+    label = checked_label(volume.data[0], contract.num_classes, values)
+    digest = hashlib.sha256(repr((label.shape, raw.digest)).encode() + label.tobytes()).hexdigest()
+    return RawLabel(label, raw.volume, digest)
+
+
+def write_label(raw: RawLabel, contract: Contract, folder: Path) -> dict[str, Any]:
+    """Writes a label entry (see `entries.py`) and gives its facts: the share of each class, and boxes of slices."""
+    grid = stored_grid(raw.volume, contract)
+    stored = resample_label(raw.label, grid.stored_shape, contract.num_classes)
+    write_array(folder / "label.b2nd", stored, contract)
+    if grid.stored_shape != grid.native_shape:
+        write_array(folder / "native.b2nd", raw.label, contract)
+    grid.save(folder)
+    counts = np.bincount(raw.label.ravel(), minlength=contract.num_classes)
+    return {
+        "class_fractions": [round(float(c) / raw.label.size, 7) for c in counts[1:]],
+        "labelled_slices": int(raw.label.any(axis=(1, 2)).sum()),
+    }
+
+
+def normalise(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(D, H, W) -> float32, median 0 and robust deviation 1 over the head, clipped; the scanner's scale is gone."""
+    low, median, high = np.percentile(image[inside].astype(np.float64), [5, 50, 95])
+    if high <= low:
+        raise Refused("no contrast inside the head")
+    scaled = (image - median) * (NORMAL_5_TO_95 / (high - low))
+    return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+
+
+def stored_grid(volume: Volume, contract: Contract) -> Grid:
+    """Both grids of a volume under the contract's spacing rule."""
+    d, h, w = volume.data.shape[1:]
+    shape = resampled_shape((d, h, w), volume.spacing_mm, contract.rules["spacing_mm"])
+    spacing = tuple(s * n / m for s, n, m in zip(volume.spacing_mm, (d, h, w), shape, strict=True))
+    return Grid(shape, spacing, (d, h, w), volume.spacing_mm, volume.spacing_known)  # type: ignore[arg-type]
+
+
+def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
+    """Raises Refused unless both volumes have one shape and corners within half a voxel of each other."""
+    if volume.data.shape[1:] != reference.data.shape[1:]:
+        sizes = [" x ".join(map(str, v.data.shape[1:])) for v in (volume, reference)]
+        raise Refused(f"{what} has {sizes[0]} voxels, its image {sizes[1]}")
+    far = np.array([*reference.data.shape[1:], 1.0])
+    gaps = [np.abs((volume.affine - reference.affine) @ corner).max() for corner in (np.eye(4)[3], far)]
+    if max(gaps) > 0.5 * min(reference.spacing_mm):
+        raise Refused(f"{what} lies {max(gaps):.1f} mm away from its image")
+
+
+def write_array(path: Path, array: np.ndarray, contract: Contract) -> None:
+    """A compressed array whose bytes depend on its values alone; chunks follow the crops of the contract."""
+    chunks, blocks = chunking(array.shape, contract)
+    # one thread: with more, blosc2 writes other bytes each time
+    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "filters": [blosc2.Filter.BITSHUFFLE], "nthreads": 1}
+    contiguous = np.ascontiguousarray(array)
+    blosc2.asarray(contiguous, urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=cparams)
+
+
+def chunking(shape: tuple[int, ...], contract: Contract) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Chunk and block shape: slices for 2D plans, small cubes for 3D."""
+    lead, space = shape[:-3], shape[-3:]
+    if contract.rules["kind"] == "2d":
+        wanted, block = (8, 256, 256), (1, 128, 128)
+    else:
+        wanted, block = (64, 64, 64), (16, 16, 32)
+    chunks = tuple(min(a, b) for a, b in zip(wanted, space, strict=True))
+    blocks = tuple(min(a, b) for a, b in zip(block, chunks, strict=True))
+    ones = (1,) * len(lead)
+    return ones + chunks, ones + blocks

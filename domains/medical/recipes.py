@@ -1,0 +1,58 @@
+"""The recipes of the medical domain, and the settings its data needs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from domains.recipe import Finetune, Frozen, Pretrain, Recipe
+
+
+class MedicalData(Frozen):
+    """How volumes are read and cut."""
+
+    channels: tuple[str, ...] = ("flair",)
+    """Image files that make up one subject, in this order; other sequences of a patient are ignored."""
+    label_classes: tuple[str, ...] = ("tumor",)
+    """Names of the label values 1, 2, ...; 0 is background."""
+    plan: Literal["auto", "2d", "anisotropic", "3d"] = "auto"
+    """How volumes are cut; auto decides from the archive's spacings."""
+    neighbours: int = Field(default=1, ge=0, le=4)
+    """Slices above and below that a 2D crop sees as extra channels."""
+    max_crop: int = Field(default=128, ge=16)
+    """Longest side of a 2D crop in pixels; a 3D crop has half of it."""
+    label_crop_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of labelled crops that are centred on a labelled voxel; the others lie anywhere in the head."""
+
+
+class MedicalRecipe(Recipe):
+    data: MedicalData = MedicalData()
+
+
+RECIPES: dict[str, Recipe] = {
+    "brain_tumor": MedicalRecipe(
+        name="brain_tumor",
+        domain="medical",
+        head="tumor",
+        objective="mae + anomaly_synthesis",
+        data=MedicalData(channels=("flair",), label_classes=("tumor",)),
+        pretrain=Pretrain(
+            steps=1500,
+            batch_size=16,
+            learning_rate=1e-3,
+            objectives={"mae": {"mask_ratio": 0.6}},
+        ),
+        finetune=Finetune(steps=600, batch_size=16, learning_rate=1e-3),
+    ),
+    "hippocampus": MedicalRecipe(
+        name="hippocampus",
+        domain="medical",
+        head="tumor",
+        objective="mae",
+        data=MedicalData(channels=("image",), label_classes=("anterior", "posterior")),
+        pretrain=Pretrain(steps=1500, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
+        finetune=Finetune(steps=800, batch_size=4, learning_rate=1e-3),
+    ),
+}
+"""By name. One channel called "image" takes whatever single image a subject has."""

@@ -1,0 +1,260 @@
+"""The command line `selfsight`: the verbs of the way from a raw archive to a registered model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from domains.errors import UsageError
+from flows import looking
+from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
+from flows.output import Command, command
+from flows.stopping import die_with_parent
+
+app = typer.Typer(
+    name="selfsight",
+    help="From a raw archive of unlabelled images to a registered, evaluated model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+Data = Annotated[Path | None, typer.Option("--data", help="A manifest instead of the recipe's newest one.", show_default=False)]  # fmt: skip  # noqa: E501
+EXIT_CODES = """
+
+Exit codes: 0 done, 2 wrong usage or recipe, 3 nothing usable in the data, 4 refused by a rule of proof, 75 stopped
+and saved, 76 diverged, 1 anything else.
+"""
+
+
+@app.command()
+def ingest(
+    recipe: RecipeName,
+    source: Annotated[Path, typer.Argument(help="Folder with the raw files.")],
+    home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
+    dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Read, check and prepare a folder; every file gets a verdict."""
+    with command(home, as_json) as c:
+        wanted = recipe_of(recipe, changes, recipe_file)
+        if dry_run:
+            from flows.estimate import estimate_ingest
+
+            return c.done(*estimate_ingest(wanted, source, c.home))
+        taken = _ingested(wanted, source, c)
+        c.done(taken, *_accounting(taken), f"manifest {taken['manifest']}")
+
+
+@app.command()
+def pretrain(
+    recipe: RecipeName,
+    data: Data = None,
+    home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
+    epochs: Epochs = None, dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Train an encoder on unlabelled subjects; never looks at a label."""
+    with command(home, as_json) as c:
+        wanted = _in_epochs(recipe_of(recipe, changes, recipe_file), "pretrain", epochs, c.home, data)
+        if dry_run:
+            from flows.estimate import estimate_training
+
+            return c.done(*estimate_training("pretrain", wanted, c.home))
+        from pipelines.pretrain import pretrain as verb
+
+        _trained("pretrain", wanted, verb(wanted, c.home, data=data), c)
+
+
+@app.command()
+def finetune(
+    recipe: RecipeName,
+    source: Annotated[Path | None, typer.Argument(help="Labelled folder to ingest first.", show_default=False)] = None,
+    encoder: Annotated[str | None, typer.Option(metavar="URI|none", help="Registry URI or folder of an encoder; none starts from scratch. Default: this recipe's own.", show_default=False)] = None,  # noqa: E501
+    label_budget: Annotated[int | None, typer.Option(min=0, help="How many labelled groups may be used. Default: all.", show_default=False)] = None,  # noqa: E501
+    data: Data = None,
+    home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
+    epochs: Epochs = None, dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Train a model on labels, starting from an encoder or from scratch."""
+    with command(home, as_json) as c:
+        wanted = recipe_of(recipe, changes, recipe_file)
+        if source is not None:
+            _ingested(wanted, source, c)
+        wanted = _in_epochs(wanted, "finetune", epochs, c.home, data)
+        if dry_run:
+            from flows.estimate import estimate_training
+
+            return c.done(*estimate_training("finetune", wanted, c.home))
+        from pipelines.finetune import finetune as verb
+
+        start = _encoder(encoder, wanted, c.home, data)
+        _trained("finetune", wanted, verb(wanted, c.home, encoder=start, label_budget=label_budget, data=data), c)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Registry URI or folder of a model.")],
+    source: Annotated[Path | None, typer.Argument(help="Any labelled folder. Default: the held-out groups.", show_default=False)] = None,  # noqa: E501
+    transductive: Annotated[bool, typer.Option("--transductive", help="Allow groups that were seen in pretraining; the report says so.")] = False,  # noqa: E501
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Judge a model on subjects it has not learned from, beside a competitor that has learned nothing."""
+    with command(home, as_json) as c:
+        from pipelines.evaluate import evaluate as verb
+        from pipelines.report import write_report
+        from pipelines.tracking import resolve
+
+        judged = verb(resolve(c.home, model), c.home, source=source, transductive=transductive)
+        report = write_report(c.home, evaluation=judged.folder)
+        answer = judged.to_json() | {"report": str(report)}
+        c.done(answer, *looking.comparison(answer), f"evaluation {judged.folder}", f"report     {report}")
+
+
+@app.command()
+def register(
+    evaluation: Annotated[Path, typer.Argument(help="Folder of an evaluation, as `selfsight evaluate` prints it.")],
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Make an evaluated model, and its encoder, a version in the registry (alias challenger)."""
+    with command(home, as_json) as c:
+        from pipelines.register import register as verb
+
+        registered = verb(evaluation, c.home)
+        c.done({"model": registered.model, "encoder": registered.encoder}, f"model   {registered.model}",
+               f"encoder {registered.encoder or 'none: trained from scratch'}")  # fmt: skip
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Registry URI or folder of a model.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders.")],
+    out: Annotated[Path, typer.Option(help="Where the predictions go, named after the inputs.")],
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Predict on raw files, in the files' own space."""
+    with command(home, as_json) as c:
+        from pipelines.predict import predict as verb
+        from pipelines.tracking import resolve
+
+        outputs = verb(resolve(c.home, model), inputs, out, c.home)
+        lines = [f"{o['input']}: " + ", ".join(o.get("files", [])) + o.get("refused", "") for o in outputs]
+        c.done({"outputs": outputs}, *lines)
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    source: Annotated[Path, typer.Argument(help="Folder with the raw files.")],
+    home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
+) -> None:  # fmt: skip
+    """All of it, as a Prefect flow: ingest, pretrain, finetune, evaluate, register, report."""
+    with command(home, as_json) as c:
+        from flows.run import run as all_verbs
+
+        answer = all_verbs(recipe_of(recipe, changes, recipe_file), source, c.home)
+        c.done(answer, *looking.summary(answer))
+
+
+@app.command()
+def demo(
+    kind: Annotated[str, typer.Argument(help="Which domain: medical.")] = "medical",
+    source: Annotated[Path | None, typer.Option(help="A real folder instead of a generated archive.", show_default=False)] = None,  # noqa: E501
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The whole way on a generated archive, in a few minutes on two cores."""
+    with command(home, as_json) as c:
+        from flows.demo import demo as whole_way
+
+        answer = whole_way(kind, source, c.home)
+        c.done(answer, *looking.summary(answer), f"took {answer['seconds']:.0f} s")
+
+
+app.command()(looking.doctor)
+app.command()(looking.recipes)
+app.command()(looking.registry)
+app.command()(looking.whois)
+app.command()(looking.ui)
+dataset = typer.Typer(help="Look at a source folder before any work.", no_args_is_help=True)
+dataset.command("check")(looking.dataset_check)
+app.add_typer(dataset, name="dataset")
+
+
+@app.callback(epilog=EXIT_CODES)
+def _exit_codes() -> None:
+    """From a raw archive of unlabelled images to a registered, evaluated model."""
+
+
+def _ingested(recipe: Any, source: Path, c: Command) -> dict[str, Any]:
+    from flows.estimate import remember_ingest
+    from pipelines.dataset import find_dataset
+    from pipelines.ingest import ingest as verb
+
+    first, started = find_dataset(recipe, c.home) is None, time.monotonic()
+    taken = verb(source, recipe, c.home)
+    if first:  # later ones read only new files
+        remember_ingest(recipe, taken.counts["found"], time.monotonic() - started, c.home)
+    refused = [{"file": file, "reason": reason} for file, reason in taken.refused]
+    return {**taken.counts, "manifest": str(taken.manifest), "manifest_digest": taken.manifest_digest,
+            "refused_files": refused}  # fmt: skip
+
+
+def _accounting(taken: dict[str, Any]) -> list[str]:
+    verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
+    lines = [f"{taken['found']} files found: {verdicts}; {taken['subjects']} subjects, {taken['groups']} groups"]
+    return lines + [f"refused {one['file']}: {one['reason']}" for one in taken["refused_files"]]
+
+
+def _in_epochs(recipe: Any, verb: str, epochs: int | None, home: Path, data: Path | None) -> Any:
+    if epochs is None:
+        return recipe
+    from domains.splits import split
+    from pipelines.dataset import open_dataset
+
+    manifest, labels = open_dataset(recipe, home, data)
+    subjects = split(manifest.subjects).development
+    if verb == "finetune":
+        subjects = tuple(s for s in subjects if s.subject_id in labels.entries)
+    return with_epochs(recipe, verb, epochs, len(subjects))
+
+
+def _encoder(named: str | None, recipe: Any, home: Path, data: Path | None) -> Path | None:
+    """The folder of the encoder to start from: named, or what `pretrain` of the same recipe and data gave."""
+    if named == "none":
+        return None
+    if named is not None:
+        from pipelines.tracking import resolve
+
+        return resolve(home, named)
+    from domains.store import Missing, Store
+    from pipelines.pretrain import pretrain as verb
+
+    try:
+        with Store.only_looking():
+            return verb(recipe, home, data=data).folder
+    except Missing:
+        raise UsageError(
+            f"no encoder is pretrained with this recipe and data; run `selfsight pretrain {recipe.name}` first, "
+            "name one with --encoder, or start from scratch with --encoder none"
+        ) from None
+
+
+def _trained(verb: str, recipe: Any, trained: Any, c: Command) -> None:
+    from flows.estimate import remember_training
+
+    if not trained.cached:
+        remember_training(verb, recipe, trained.outcome, trained.folder, c.home)
+    how = "unchanged, from the store" if trained.cached else f"{trained.outcome['steps']} steps"
+    c.done({"folder": str(trained.folder), "outcome": trained.outcome, "cached": trained.cached},
+           f"{verb}: {how}", f"folder {trained.folder}")  # fmt: skip
+
+
+def main() -> None:
+    """Entry point of the program."""
+    die_with_parent()
+    app(prog_name="selfsight")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Commands that only look: doctor, recipes, dataset check, registry, whois, ui; and how results are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from domains.errors import NothingUsable, UsageError
+from flows.options import Home, Json, Set, recipe_of
+from flows.output import command
+
+ADVICE = "Put a dataset.yaml into the folder to say what it is."
+
+
+def doctor(home: Home = None, as_json: Json = False) -> None:
+    """Show versions, devices and disk, and what is wrong with them."""
+    with command(home, as_json) as c:
+        from flows.doctor import examine
+
+        found = examine(c.home)
+        lines = [f"{name:<12} {value}" for name, value in found["versions"].items()]
+        lines += [
+            f"{'devices':<12} {', '.join(found['devices'])}",
+            f"{'disk':<12} {found['disk_free_gib']:.0f} GiB free",
+        ]
+        lines += [f"problem      {problem}" for problem in found["problems"]] or ["no problem found"]
+        c.done(found, *lines)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one as YAML.", show_default=False)] = None,
+    home: Home = None, as_json: Json = False, changes: Set = None,
+) -> None:  # fmt: skip
+    """List the recipes, or print one as YAML (a file for --recipe-file)."""
+    with command(home, as_json) as c:
+        if name is not None:
+            recipe = recipe_of(name, changes)
+            return c.done(
+                {"recipe": recipe.model_dump(mode="json"), "digest": recipe.digest()}, recipe.to_yaml().rstrip()
+            )
+        from domains.domain import load, names
+
+        known = {r.name: r for domain in names() for r in load(domain).recipes.values()}
+        lines = [f"{r.name:<18} {r.domain}: {r.head} from {r.objective}" for r in known.values()]
+        c.done({"recipes": sorted(known)}, *lines)
+
+
+def dataset_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the raw files.")],
+    recipe: Annotated[str | None, typer.Option(help="Whose data it should be. Default: the first that fits.", show_default=False)] = None,  # noqa: E501
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say what layout is detected in a folder, before any pixel is read."""
+    with command(home, as_json) as c:
+        name, scan = _first_fit(folder, recipe)
+        groups = len({candidate.group for candidate in scan.candidates})
+        labels = sum(candidate.label is not None for candidate in scan.candidates)
+        why = dict(Counter(scan.ignored.values()).most_common())
+        answer = {"recipe": name, "layout": scan.layout, "subjects": len(scan.candidates), "groups": groups,
+                  "labels": labels, "ignored": len(scan.ignored), "ignored_why": why,
+                  "statement": scan.statement}  # fmt: skip
+        c.done(answer, f"{scan.layout} (read as {name})",
+               f"{len(scan.candidates)} candidate subjects, {groups} groups, {labels} labels",
+               *[f"ignored {count}: {reason}" for reason, count in why.items()],
+               f"licence and origin: {scan.statement}", ADVICE)  # fmt: skip
+        if not scan.candidates:
+            raise NothingUsable(f"no subject found in {folder} ({scan.layout}). {ADVICE}")
+
+
+def registry(home: Home = None, as_json: Json = False) -> None:
+    """List the registered models."""
+    with command(home, as_json) as c:
+        from pipelines.tracking import list_models
+
+        models = list_models(c.home)
+        lines = ["  ".join(f"{value}" for value in model.values()) for model in models]
+        c.done({"models": models}, *(lines or ["no model is registered in this home"]))
+
+
+def whois(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Keyed ids of files, subjects or groups.")],
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say which file, subject or patient an id stands for; only where the key is."""
+    with command(home, as_json) as c:
+        from domains.identity import Identity, key_file
+
+        known = Identity().whois(ids)
+        if not known:
+            raise UsageError(f"none of these ids is known to the book beside {key_file()}")
+        c.done({"ids": known}, *[f"{i}  {known.get(i, 'not known')}" for i in ids])
+
+
+def ui(home: Home = None, as_json: Json = False) -> None:
+    """Open MLflow's and Prefect's pages on loopback until Ctrl-C."""
+    with command(home, as_json) as c:
+        from flows.pages import show_pages
+
+        show_pages(c.home)
+
+
+def summary(answer: dict[str, Any]) -> list[str]:
+    """The lines about a whole run: what was taken, how good the model is, where it is."""
+    taken = answer["ingest"]
+    verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
+    lines = [f"{taken['found']} files found: {verdicts}"]
+    lines += [f"refused {one['file']}: {one['reason']}" for one in answer["refused_files"]]
+    lines += comparison(answer)
+    return [*lines, f"model  {answer['model']}", f"report {answer['report']}"]
+
+
+def comparison(answer: dict[str, Any]) -> list[str]:
+    """Every metric of the model beside the trivial competitor, with 95 % intervals."""
+    trivial = answer["trivial"]
+    lines = [f"{'metric':<24}{'model':<26}{trivial['name']}"]
+    for name, mine in answer["metrics"].items():
+        theirs = trivial["metrics"].get(name)
+        lines.append(f"{name:<24}{_figure(mine):<26}{_figure(theirs) if theirs else ''}")
+    return lines
+
+
+def _figure(metric: dict[str, float | None]) -> str:
+    if metric["mean"] is None:
+        return "not defined"
+    return f"{metric['mean']:.3f} ({metric['low']:.3f}-{metric['high']:.3f}, n={metric['n']})"
+
+
+def _first_fit(folder: Path, recipe: str | None) -> tuple[str, Any]:
+    """Name of the recipe and its domain's scan: the named one, else the first that finds a subject."""
+    from domains.domain import load, names
+
+    if recipe is not None:
+        wanted = recipe_of(recipe)
+        return wanted.name, load(wanted.domain).scan(folder, wanted)
+    scans = {r.name: load(d).scan(folder, r) for d in names() for r in load(d).recipes.values()}
+    fitting = [name for name, scan in scans.items() if scan.candidates]
+    name = fitting[0] if fitting else next(iter(scans))
+    return name, scans[name]

@@ -1,0 +1,78 @@
+"""Batches in order: which subject and which seed at each step is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from domains.domain import CropSource
+from ssl_models.protocols import Batch
+
+ORDER, SAMPLE, STEP = 1, 2, 3
+"""First key of `hashed`: keeps the streams for order, augmentation and the model's own draws apart."""
+
+
+def batches(
+    source: CropSource, *, seed: int, batch_size: int, start: int, stop: int, threads: int = 1, ahead: int = 4
+) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) for every step in [start, stop), read ahead by background threads, given out in order.
+
+    Starting at `start` gives exactly what a run from 0 gives there. An error of the source is raised here, at its
+    step. Closing the iterator ends the threads.
+
+    Args:
+        source: crops of a fixed list of subjects; must draw from the seeds it is given alone.
+        threads: readers in the background.
+        ahead: batches kept ready at most.
+
+    Raises:
+        ValueError: the source is empty.
+    """
+    if not len(source):
+        raise ValueError("there are no subjects to train on")
+
+    def read(step: int) -> Batch:
+        return source.batch(*draw(step, seed=seed, batch_size=batch_size, subjects=len(source)))
+
+    waiting: deque[Future[Batch]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    try:
+        for step in range(start, stop):
+            while len(waiting) < min(ahead, stop - step):
+                waiting.append(pool.submit(read, step + len(waiting)))
+            yield step, waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def draw(step: int, *, seed: int, batch_size: int, subjects: int) -> tuple[list[int], list[int]]:
+    """Subject indices and sample seeds in [0, 2**62) of one step.
+
+    Subjects come without replacement, epoch after epoch; a batch may reach over the end of one.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, within = np.divmod(positions, subjects)
+    orders = {int(epoch): np.argsort(hashed(ORDER, seed, epoch, np.arange(subjects))) for epoch in np.unique(epochs)}
+    chosen = [int(orders[int(epoch)][at]) for epoch, at in zip(epochs, within, strict=True)]
+    seeds = hashed(SAMPLE, seed, step, np.arange(batch_size)) >> np.uint64(2)
+    return chosen, seeds.tolist()
+
+
+def hashed(*keys: int | np.ndarray) -> np.ndarray:
+    """uint64 hash of integer keys, broadcast together: splitmix64, equal on every machine and numpy version.
+
+    Source: Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators, OOPSLA,
+        doi 10.1145/2660193.2660195.
+    Differs: keys are chained by addition between rounds instead of counting with the golden gamma alone.
+    """
+    state = np.zeros(np.broadcast_shapes(*(np.shape(key) for key in keys)), np.uint64)
+    with np.errstate(over="ignore"):
+        for key in keys:
+            state = state + np.asarray(key).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return state

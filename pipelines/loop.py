@@ -1,0 +1,285 @@
+"""The one training loop: reproducible step by step, resumable bit by bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from domains.domain import CropSource
+from domains.errors import ContractMismatch, Diverged, Preempted
+from domains.recipe import Training
+from domains.store import locked, write_atomically
+from pipelines import checkpoint, runtime
+from pipelines.loaders import STEP, batches, hashed
+from pipelines.progress import Progress
+from pipelines.tracking import Tracker
+from ssl_models.optim import AveragedWeights, adamw, parameter_groups, set_learning_rate, warmup_cosine
+from ssl_models.protocols import Batch
+
+CURVE_POINTS = 200
+"""Losses kept for the report, and records in the journal, over a whole training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training: what, on what, how, and where its state lives."""
+
+    module: nn.Module
+    """module(batch) -> Losses; trained in place. It, or a part with all its parameters, has an `encoder`."""
+    source: CropSource
+    settings: Training
+    seed: int
+    precision: str
+    devices: int
+    spatial_axes: int
+    """Decides the memory layout: 2 and 3 train channels-last."""
+    folder: Path
+    """Of this run in the home: lock, journal, checkpoints/."""
+    identity: dict[str, Any]
+    """JSON: verb, key, recipe, data digest. A checkpoint of another identity is refused."""
+    label: str
+    watch: Callable[[int, nn.Module], dict[str, float]] | None = None
+    """Extra figures (health) from the module; must not change it."""
+    watch_every: int = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training cost and gave, over all its resumes."""
+
+    steps: int
+    seconds: float
+    samples_per_second: float
+    data_wait_share: float
+    """Share of the seconds spent waiting for batches."""
+    peak_memory_mb: float
+    resumed_at: list[int]
+    losses: list[tuple[int, float]]
+    """(step, loss), at most `CURVE_POINTS` and the last."""
+    last_loss: float
+
+
+@dataclass
+class _Account:
+    """The part of the state that is not a tensor; travels in each checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    resumed_at: list[int] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    last_loss: float = math.nan
+
+
+def train(job: Job, tracker: Tracker) -> Outcome:
+    """Trains `job.module` in place to the end of `job.settings.steps`, from its last checkpoint if there is one.
+
+    On return the module holds the final weights: the averaged ones if `settings.ema_decay` is above 0. One process
+    trains a folder at a time; a second one waits and then finds the work done.
+
+    Raises:
+        Preempted: SIGTERM or SIGINT came; the state is saved and the same call goes on.
+        Diverged: the loss or its gradient is not finite, now or in an earlier try of the same job.
+        ContractMismatch: the folder holds a checkpoint of another job.
+    """
+    with locked(job.folder / "lock"), torch.random.fork_rng(), runtime.stop_on_signals():
+        _refuse_to_diverge_again(job)
+        run = _Run(job, tracker)
+        run.restore()
+        remaining = closing(_batches(job, run.account.step))
+        with remaining as stream, Progress(job.label, job.settings.steps, done=run.account.step) as progress:
+            while run.account.step < job.settings.steps:
+                started = time.monotonic()
+                _, batch = next(stream)
+                run.account.wait_seconds += time.monotonic() - started
+                loss = run.step(batch)
+                run.account.seconds += time.monotonic() - started
+                progress.advance(loss=loss)
+                if runtime.stop_requested.is_set() and run.account.step < job.settings.steps:
+                    run.save()
+                    raise Preempted(
+                        f"{job.label} was asked to stop; step {run.account.step} of {job.settings.steps} is saved in "
+                        f"{job.folder}. Run the same command again to go on"
+                    )
+        return run.finish()
+
+
+class _Run:
+    """Module, optimiser and averaged weights of a job on its device."""
+
+    def __init__(self, job: Job, tracker: Tracker) -> None:
+        self.job, self.tracker, self.settings = job, tracker, job.settings
+        self.fabric = runtime.fabric(job)
+        self.account = _Account()
+        self.checkpoints = job.folder / "checkpoints"
+        self.identity = json.loads(json.dumps(job.identity))
+        self.module = _lay_out(job.module.to(self.fabric.device), job.spatial_axes).train()
+        groups = parameter_groups(
+            _with_encoder(self.module), weight_decay=self.settings.weight_decay, layer_decay=self.settings.layer_decay
+        )
+        self.optimizer = adamw(groups, learning_rate=self.settings.learning_rate)
+        self.averaged = AveragedWeights(self.module, self.settings.ema_decay) if self.settings.ema_decay else None
+        self.curve_every = max(1, self.settings.steps // CURVE_POINTS)
+
+    def step(self, batch: Batch) -> float:
+        """One optimisation step; logs and saves when it is time. Gives the loss."""
+        account, settings = self.account, self.settings
+        # Seeded afresh, so that dropout and the like depend on (seed, step) and no generator needs to be saved.
+        torch.manual_seed(int(hashed(STEP, self.job.seed, account.step)) >> 1)
+        factor = warmup_cosine(account.step, steps=settings.steps, warmup_steps=settings.warmup_steps)
+        rate = settings.learning_rate * factor
+        set_learning_rate(self.optimizer, rate)
+        with self.fabric.autocast():
+            losses = self.job.module(_lay_out_batch(batch.to(self.fabric.device), self.job.spatial_axes))
+        self.fabric.backward(losses.total)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm)
+        loss = float(losses.total.detach())
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            self._diverge(loss, float(norm), rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged:
+            self.averaged.update(self.module)
+        account.step += 1
+        account.last_loss = loss
+        self._record(loss, losses.parts, {"learning_rate": rate, "gradient_norm": float(norm)})
+        if account.step % settings.checkpoint_every == 0 or account.step == settings.steps:
+            self.save()
+        return loss
+
+    def _record(self, loss: float, parts: dict[str, Tensor], figures: dict[str, float]) -> None:
+        account, last = self.account, self.account.step == self.settings.steps
+        if account.step % self.curve_every == 0 or last:
+            account.losses.append((account.step, loss))
+            named = {name: float(value) for name, value in parts.items()}
+            self.tracker.log(account.step, {"loss": loss, **named, **figures})
+        if self.job.watch and (account.step % self.job.watch_every == 0 or last):
+            self.tracker.log(account.step, self.job.watch(account.step, self.module))
+
+    def save(self) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        if self.averaged:
+            tensors |= {f"ema.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
+        state = {"identity": self.identity, "threads": runtime.threads(), "account": vars(self.account)}
+        checkpoint.save(self.checkpoints, self.account.step, tensors, state)
+
+    def restore(self) -> None:
+        """Continues from the newest whole checkpoint of the folder, if there is one."""
+        loaded = checkpoint.latest(self.checkpoints, self._warn)
+        if loaded is None:
+            return
+        _refuse_another(loaded.state["identity"], self.identity, self.checkpoints)
+        if loaded.state["threads"] != runtime.threads():
+            self._warn(
+                f"this run began with {loaded.state['threads']} threads and goes on with {runtime.threads()}: the "
+                "result will not be bit-identical to an unstopped one (SELFSIGHT_THREADS sets the number)"
+            )
+        self.module.load_state_dict(_below("model.", loaded.tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below("optimizer.", loaded.tensors).items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if self.averaged:
+            self.averaged.load_state_dict(_below("ema.", loaded.tensors))
+        self.account = _Account(**loaded.state["account"])
+        self.account.losses = [(step, loss) for step, loss in self.account.losses]
+        if self.account.step < self.settings.steps:
+            self.account.resumed_at.append(self.account.step)
+            self._warn(f"{self.job.label} goes on at step {self.account.step} of {self.settings.steps}")
+
+    def finish(self) -> Outcome:
+        if self.averaged:
+            self.module.load_state_dict(self.averaged.state_dict(), strict=False)
+        account = self.account
+        return Outcome(
+            steps=account.step,
+            seconds=account.seconds,
+            samples_per_second=account.step * self.settings.batch_size / max(account.seconds, 1e-9),
+            data_wait_share=account.wait_seconds / max(account.seconds, 1e-9),
+            peak_memory_mb=runtime.peak_memory_mb(),
+            resumed_at=account.resumed_at,
+            losses=account.losses,
+            last_loss=account.last_loss,
+        )
+
+    def _diverge(self, loss: float, norm: float, rate: float) -> None:
+        kept = checkpoint.steps(self.checkpoints)
+        text = (
+            f"{self.job.label} diverged at step {self.account.step}: loss {loss}, gradient norm {norm}, learning rate "
+            f"{rate:.3g}. "
+            f"The last good checkpoint is {kept[-1] if kept else 'none yet'}. Change the recipe before running again: "
+            f"a lower learning_rate (now {self.settings.learning_rate:g}), a longer warmup_steps (now "
+            f"{self.settings.warmup_steps}), a smaller clip_norm (now {self.settings.clip_norm:g}) or precision 32-true"
+        )
+        marker = {"identity": self.identity, "step": self.account.step, "text": text}
+        write_atomically(_marker(self.job), json.dumps(marker, indent=1))
+        self.tracker.note(text)
+        raise Diverged(text)
+
+    def _warn(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+        self.tracker.note(text)
+
+
+def _batches(job: Job, start: int) -> Any:
+    settings = job.settings
+    return batches(job.source, seed=job.seed, batch_size=settings.batch_size, start=start, stop=settings.steps)
+
+
+def _marker(job: Job) -> Path:
+    return job.folder / "diverged.json"
+
+
+def _refuse_to_diverge_again(job: Job) -> None:
+    if _marker(job).exists():
+        text = json.loads(_marker(job).read_text())["text"]
+        raise Diverged(f"{text}. It would diverge again at the same step; to try nevertheless delete {_marker(job)}")
+
+
+def _refuse_another(saved: dict[str, Any], mine: dict[str, Any], where: Path) -> None:
+    differing = [key for key in sorted(saved | mine) if saved.get(key) != mine.get(key)]
+    if differing:
+        lines = [f"  {key}: checkpoint has {saved.get(key)!r}, this run has {mine.get(key)!r}" for key in differing]
+        raise ContractMismatch(f"the checkpoints in {where} belong to another run:\n" + "\n".join(lines))
+
+
+def _with_encoder(module: nn.Module) -> nn.Module:
+    """The part of a job's module that holds its encoder as `encoder` and every trainable parameter besides."""
+    holder = next((part for part in module.modules() if hasattr(part, "encoder")), module)
+    held = {id(parameter) for parameter in holder.parameters()}
+    if any(parameter.requires_grad and id(parameter) not in held for parameter in module.parameters()):
+        raise ValueError(f"{type(module).__name__} trains parameters outside the part that has an `encoder`")
+    return holder
+
+
+def _lay_out(module: nn.Module, spatial_axes: int) -> nn.Module:
+    """Convolution weights of the module in the layout that is fastest for its spatial axes."""
+    layout = runtime.memory_format(spatial_axes)
+    for parameter in module.parameters():
+        if parameter.dim() == spatial_axes + 2:
+            # Copied, since `contiguous` leaves the strides of one-channel weights, and kernels are chosen by strides.
+            parameter.data = torch.empty_like(parameter.data, memory_format=layout).copy_(parameter.data)
+    return module
+
+
+def _lay_out_batch(batch: Batch, spatial_axes: int) -> Batch:
+    """Crops (B, V, C, *S) such that their (B * V, C, *S) view is in the module's layout."""
+    flat = batch.crops.flatten(0, 1).contiguous(memory_format=runtime.memory_format(spatial_axes))
+    return replace(batch, crops=flat.unflatten(0, batch.crops.shape[:2]))
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

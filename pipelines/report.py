@@ -1,0 +1,274 @@
+"""report: one evaluation -> one self-contained HTML page, with everything its lineage leads to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from domains.errors import UsageError
+from domains.manifest import Manifest, read_manifest
+from domains.store import Store, write_atomically
+from pipelines import report_figures as figures
+from pipelines.report_data import flat, labels_in, sheet, words
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What led to an evaluation, as far as it is still in the store."""
+
+    store: Store
+    key: str
+    folder: Path
+    evaluation: dict[str, Any]
+    model: dict[str, Any] | None
+    encoder: dict[str, Any] | None
+
+    @property
+    def manifest_keys(self) -> dict[str, str]:
+        """Store key of each manifest that was used -> for what, the evaluated one first."""
+        used = {self.evaluation["manifest"]: ["evaluation"]}
+        for info, purpose in ((self.model, "training with labels"), (self.encoder, "pretraining")):
+            if info is not None:
+                used.setdefault(info["lineage"]["manifest"], []).append(purpose)
+        return {key: " and ".join(purposes) for key, purposes in used.items()}
+
+
+def write_report(home: Path, *, evaluation: Path) -> Path:
+    """The path of `<home>/reports/<recipe>-<evaluation key>.html`: no network, no other file needed to read it.
+
+    Args:
+        home: whose store the evaluation and what led to it are in; parts that are gone are left out.
+        evaluation: the evaluation's folder in the store.
+
+    Raises:
+        UsageError: there is no evaluation in that folder.
+    """
+    file = Path(evaluation) / "evaluation.json"
+    if not file.is_file():
+        raise UsageError(f"no evaluation at {evaluation}; `selfsight evaluate --json` prints its folder")
+    result = json.loads(file.read_text())
+    store = Store(Path(home))
+    model = _info(store, "finetune", result["model"])
+    encoder = _info(store, "pretrain", model["lineage"]["encoder"]) if model else None
+    lineage = Lineage(store, Path(evaluation).name, Path(evaluation), result, model, encoder)
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters |= {"number": figures.number, "words": words, "duration": duration}
+    manifests = {key: read_manifest(path) for key in lineage.manifest_keys if (path := store.get("manifest", key))}
+    page = pages.get_template("report.html.j2").render(
+        key=lineage.key,
+        result=result,
+        headline=_headline(lineage, manifests),
+        cases=_cases(lineage),
+        froc=_froc(result),
+        pretraining=_pretraining(lineage),
+        sheets=_sheets(lineage, manifests),
+        stages=_stages(lineage),
+        sources=_sources(lineage, manifests),
+        digests=_digests(lineage),
+        versions=(model or encoder or {}).get("versions", {}),
+        recipe=(model or encoder or {}).get("recipe"),
+        limits=_limits(lineage, manifests),
+    )
+    out = store.home / "reports" / f"{result['recipe']}-{lineage.key[:12]}.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, page)
+    return out
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as "45 s", "12 min 5 s" or "2 h 3 min"."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _info(store: Store, stage: str, key: str | None) -> dict[str, Any] | None:
+    folder = store.get(stage, key) if key else None
+    info: dict[str, Any] | None = json.loads((folder / "model.json").read_text()) if folder else None
+    return info
+
+
+def _headline(lineage: Lineage, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    result, primary = lineage.evaluation, lineage.evaluation["primary"]
+    mine, theirs = result["metrics"][primary], result["trivial"]["metrics"][primary]
+    paired = result["paired"].get(primary)
+    name = words(primary)
+    rows = [("This model", mine), (result["trivial"]["name"], theirs)]
+    means = [(label, m["mean"], m["low"], m["high"]) for label, m in rows]
+    shift = [(f"Difference in {name}", paired["mean"], paired["low"], paired["high"])] if paired else []
+    return {
+        "name": name,
+        "mine": mine,
+        "theirs": theirs,
+        "paired": paired,
+        "verdict": _verdict(paired, mine["n"], result["trivial"]["name"]),
+        "held_out": _held_out(lineage, manifests),
+        "intervals": figures.intervals(means),
+        "difference": figures.intervals(shift, zero=True) if shift else Markup(""),
+    }
+
+
+def _verdict(paired: Mapping[str, float | None] | None, n: int, competitor: str) -> str:
+    low, high = (paired["low"], paired["high"]) if paired else (None, None)
+    if low is None or high is None:
+        return "There is no defined difference to the competitor on these cases."
+    if low > 0:
+        return f"Better than the competitor that has learned nothing ({competitor}) on these {n} cases."
+    if high < 0:
+        return f"Worse than the competitor that has learned nothing ({competitor}) on these {n} cases."
+    return f"On these {n} cases it cannot be told apart from the competitor that has learned nothing ({competitor})."
+
+
+def _held_out(lineage: Lineage, manifests: Mapping[str, Manifest]) -> str:
+    result = lineage.evaluation
+    groups = {case["group_id"] for case in result["cases"]}
+    judged = f"{len(result['cases'])} cases of {len(groups)} groups (patients or drives)"
+    manifest = manifests.get(result["manifest"])
+    if result["kind"] == "external":
+        text = f"Judged on {judged} from a separate labelled folder."
+    elif result["within_group"]:
+        text = f"Judged on {judged}; there were too few groups to hold any out, so other subjects of the same groups."
+    else:
+        of = f" of the archive's {manifest.counts()['groups']}" if manifest else ""
+        text = f"Judged on {judged}{of}, set aside by a hash of the group's name before any training."
+    if lineage.model is not None:
+        learned = lineage.model["lineage"]
+        text += f" The model learned from the labels of {len(learned['label_groups'])} other groups"
+        if lineage.encoder is None:
+            text += ", from scratch (no pretraining)."
+        else:
+            unlabelled = len(lineage.encoder["lineage"].get("pretrain_groups", ()))
+            text += f", after pretraining without labels on {unlabelled} groups."
+    return text
+
+
+def _cases(lineage: Lineage) -> list[dict[str, Any]]:
+    """Worst first; cases whose primary metric is undefined come last."""
+    primary = lineage.evaluation["primary"]
+
+    def rank(case: Mapping[str, Any]) -> tuple[bool, float, str]:
+        value = case["metrics"].get(primary)
+        undefined = value is None or not math.isfinite(value)
+        return undefined, 0.0 if undefined else value, case["subject_id"]
+
+    cases = []
+    for case in sorted(lineage.evaluation["cases"], key=rank):
+        picture = lineage.folder / "cases" / Path(case.get("picture") or "-").name
+        facts = {k: v for k, v in flat(case.get("facts") or {}) if not isinstance(v, dict | list)}
+        uri = figures.data_uri(picture.read_bytes()) if picture.is_file() else None
+        cases.append({**case, "uri": uri, "facts": facts, "shape": (case.get("facts") or {}).get("shape")})
+    return cases
+
+
+def _froc(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The lesion figures of model and competitor side by side, and the model's sensitivity curve if there is one."""
+    mine = dict(flat(result["summary"]))
+    theirs = dict(flat(result["trivial"].get("summary") or {}))
+    rates = "sensitivity_at_"
+    points = [(float(k.rpartition(rates)[2]), v) for k, v in mine.items() if rates in k and v is not None]
+    figure = figures.curve(sorted(points), x_label="false positives per case", y_label="lesion sensitivity", dots=True)
+    rows = [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
+    return {"rows": rows, "figure": figure}
+
+
+def _pretraining(lineage: Lineage) -> dict[str, Any] | None:
+    if lineage.model is None or lineage.encoder is None:
+        return None
+    folder = lineage.store.path("pretrain", lineage.model["lineage"]["encoder"])
+    formula = lineage.encoder["recipe"]["objective"]
+    names = {path: path.stem.removeprefix("examples-") for path in sorted(folder.glob("examples-*.png"))}
+    return {
+        "formula": formula,
+        "health": lineage.encoder.get("health") or {},
+        "pictures": [
+            (formula if name == "objective" else name, figures.data_uri(path.read_bytes()))
+            for path, name in names.items()
+        ],
+    }
+
+
+def _stages(lineage: Lineage) -> list[dict[str, Any]]:
+    """What each stage cost and, for the trained ones, how its loss fell."""
+    stages = []
+    for name, info in (("Pretraining", lineage.encoder), ("Fine-tuning", lineage.model)):
+        if info is not None:
+            outcome = info["outcome"]
+            marks = outcome.get("resumed_at") or []
+            marks = marks if isinstance(marks, list) else [marks]
+            losses = outcome.get("losses") or []
+            curve = figures.curve(losses, x_label="step", y_label="loss", marks=[m for m in marks if m])
+            stages.append({"name": name, "curve": curve, "resumed": len([m for m in marks if m]), **outcome})
+    stages.append({"name": "Evaluation", "curve": "", "resumed": 0, "seconds": lineage.evaluation.get("seconds")})
+    return stages
+
+
+def _sheets(lineage: Lineage, manifests: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    keys = {lineage.evaluation.get("labels"), (lineage.model or {}).get("lineage", {}).get("labels")}
+    labels = [labels_in(lineage.store, key) for key in sorted(key for key in keys if key)]
+    return [
+        {"purpose": lineage.manifest_keys[key], **sheet(lineage.store, manifest, labels)}
+        for key, manifest in manifests.items()
+    ]
+
+
+def _sources(lineage: Lineage, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for info in (lineage.model, lineage.encoder):
+        found |= (info or {}).get("lineage", {}).get("sources", {})
+    for manifest in manifests.values():
+        found |= manifest.sources
+    return found
+
+
+def _digests(lineage: Lineage) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str | None]] = [
+        (f"Manifest ({purpose})", key) for key, purpose in lineage.manifest_keys.items()
+    ]
+    rows.append(("Labels", lineage.evaluation.get("labels")))
+    if lineage.model is not None:
+        rows.append(("Encoder", lineage.model["lineage"]["encoder"] or "none: from scratch"))
+    if lineage.encoder is not None:
+        rows.append(("Encoder weights, sha256", lineage.encoder.get("sha256")))
+    rows.append(("Model", lineage.evaluation["model"]))
+    if lineage.model is not None:
+        rows.append(("Model weights, sha256", lineage.model.get("sha256")))
+    return [(name, str(value)) for name, value in [*rows, ("Evaluation", lineage.key)] if value]
+
+
+def _limits(lineage: Lineage, manifests: Mapping[str, Manifest]) -> list[str]:
+    """What this evaluation cannot say, in plain sentences."""
+    result = lineage.evaluation
+    name, n = words(result["primary"]), result["metrics"][result["primary"]]["n"]
+    limits = [
+        f"With {n} cases the {name} is known to about ± {figures.number(result.get('half_width'))}; the interval is a "
+        "bootstrap over groups and says nothing about sites, devices or populations that are not in the data.",
+        "A reference mask is one reader's opinion unless its source says otherwise; no metric can be better than it.",
+    ]
+    if result["kind"] != "external":
+        limits.append("The held-out groups come from the same archive as the training data, not from another site.")
+    if result["within_group"]:
+        limits.append("Within-group: training and evaluation share groups, so this figure is too good for new ones.")
+    if result["transductive"]:
+        limits.append("Transductive: pretraining has seen the evaluated groups, though never their labels.")
+    if any(
+        dict(flat(subject.facts)).get("spacing_known") is False for m in manifests.values() for subject in m.subjects
+    ):
+        limits.append("Spacing is nominal for some subjects: their distances are in voxels and no volumes are given.")
+    if lineage.model is None:
+        limits.append("The model's folder is no longer in the store, so its training is not shown here.")
+    return limits

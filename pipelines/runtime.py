@@ -1,0 +1,152 @@
+"""The machine under a run: devices and precision, determinism, threads, signals, memory, versions."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+stop_requested = threading.Event()
+"""Set by SIGTERM or SIGINT (or a caller): the loop saves at the step's edge and raises Preempted."""
+
+PACKAGES = (
+    "selfsight",
+    "torch",
+    "lightning",
+    "monai",
+    "mlflow",
+    "prefect",
+    "numpy",
+    "safetensors",
+    "blosc2",
+    "nibabel",
+)
+
+
+class Machine(Protocol):
+    """The part of a recipe (or of a job) that says where and how exactly numbers are computed."""
+
+    @property
+    def precision(self) -> str: ...
+    @property
+    def devices(self) -> int: ...
+
+
+def fabric(settings: Machine) -> Fabric:
+    """Lightning Fabric on the best accelerator here, launched, with deterministic settings in force."""
+    from lightning.fabric import Fabric
+
+    settle()
+    with _quiet_lightning():
+        made = Fabric(accelerator="auto", devices=settings.devices, precision=settings.precision)  # type: ignore[arg-type]
+        made.launch()
+    return made
+
+
+def settle() -> None:
+    """Fixes what would make two equal runs differ: thread count, kernel choice, reduction order.
+
+    An operation without a deterministic kernel (some CUDA backward passes) warns instead of failing: training on
+    such a device works, only the promise of bit-equality does not hold there.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads())
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def inference(precision: str) -> Iterator[None]:
+    """No gradients, the precision of training, deterministic settings."""
+    settle()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        yield
+
+
+def threads() -> int:
+    """Threads of one process: `SELFSIGHT_THREADS`, else `OMP_NUM_THREADS`, else the cores this process may use."""
+    named = os.environ.get("SELFSIGHT_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    return int(named) if named else len(os.sched_getaffinity(0))
+
+
+def memory_format(spatial_axes: int) -> torch.memory_format:
+    """The layout convolutions are fastest in: channels last for images and volumes."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}.get(spatial_axes, torch.contiguous_format)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop_requested`; a second one kills as usual. Only the main thread may install it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stop_requested.set()
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def die_with_parent() -> None:
+    """Asks Linux to send this process SIGTERM when its parent dies (PR_SET_PDEATHSIG); nothing elsewhere."""
+    if platform.system() != "Linux":
+        return
+    pr_set_pdeathsig = 1
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+def peak_memory_mb() -> float:
+    """Largest memory this process has held: of the accelerator when there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers, for reports and run tags."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "threads": str(threads())}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keeps Fabric's banner about precision and devices away; its warnings pass."""
+    logs = [logging.getLogger(f"lightning.{part}") for part in ("fabric", "pytorch")]  # its messages go to the latter
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)

@@ -1,0 +1,120 @@
+"""One Prefect server a home: shared, on loopback, gone with its last user."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import server
+from flows.server import shared_server
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flows.settings import prepare_environment
+from flows.server import shared_server
+home = Path(sys.argv[1])
+prepare_environment(home)
+with shared_server(home) as url:
+    print(url, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def holder(home: Path) -> subprocess.Popen[str]:
+    """A process that uses the home's server until its stdin closes."""
+    root = str(Path(__file__).parents[2])
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PYTHONPATH": root}
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment,
+    )  # fmt: skip
+
+
+def servers(home: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[-2:] == ["flows.server", str(home)]:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(condition, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def test_shared_server__address_given_by_the_user_wins(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    with shared_server(tmp_path) as url:
+        assert url == "http://prefect.example/api"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_running__address_of_a_dead_process_is_not_believed(tmp_path, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    (tmp_path / "prefect").mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for stranger in (dead.pid, os.getpid()):
+        server._write_private(tmp_path / "prefect" / "server.json", f'{{"url": "http://127.0.0.1:9", "pid": {stranger}}}')
+        assert server._running(tmp_path) is None
+        assert (tmp_path / "prefect" / "server.json").stat().st_mode & 0o077 == 0
+
+
+def test_stop__leaves_a_stranger_with_the_same_number_alone(tmp_path):
+    (tmp_path / "prefect").mkdir()
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        server._write_private(tmp_path / "prefect" / "server.json", f'{{"url": "x", "pid": {stranger.pid}}}')
+        server.stop(tmp_path)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.slow
+def test_shared_server__two_runs_share_one_and_the_last_one_out_stops_it(tmp_path):
+    first, second = holder(tmp_path), holder(tmp_path)
+    urls = [first.stdout.readline().strip(), second.stdout.readline().strip()]
+    assert urls[0] == urls[1] and urls[0].startswith("http://127.0.0.1:")
+    (process,) = servers(tmp_path)
+    assert {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    evil = urllib.request.Request(f"{urls[0]}/health", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(evil, timeout=10)
+    first.communicate("\n")
+    assert servers(tmp_path) == [process]
+    second.communicate("\n")
+    assert servers(tmp_path) == []
+    assert not (tmp_path / "prefect" / "server.json").exists()
+
+
+@pytest.mark.slow
+def test_shared_server__a_killed_server_is_replaced_and_a_killed_user_leaves_no_server(tmp_path):
+    first = holder(tmp_path)
+    before = first.stdout.readline().strip()
+    (process,) = servers(tmp_path)
+    process.kill()
+    second = holder(tmp_path)
+    after = second.stdout.readline().strip()
+    assert after and after != before
+    for one in (first, second):
+        one.send_signal(signal.SIGKILL)
+        one.wait()
+    wait_until(lambda: not servers(tmp_path), server.WATCH_SECONDS + 15)

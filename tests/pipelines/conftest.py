@@ -1,0 +1,28 @@
+"""A generated archive, ingested once, for the tests of the verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from domains.domain import find_recipe
+from domains.recipe import Recipe
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten generated heads with lesion masks."""
+    domain, _ = find_recipe("brain_tumor")
+    assert domain.generate is not None
+    folder = tmp_path_factory.mktemp("archive") / "generated_heads"
+    domain.generate(folder, 10, 0)
+    return folder
+
+
+@pytest.fixture
+def quick() -> Recipe:
+    """brain_tumor with a handful of steps."""
+    _, recipe = find_recipe("brain_tumor")
+    few = {"steps": "4", "batch_size": "2", "warmup_steps": "1", "checkpoint_every": "2"}
+    return recipe.changed({f"{verb}.{key}": value for verb in ("pretrain", "finetune") for key, value in few.items()})

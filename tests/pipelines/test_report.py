@@ -1,0 +1,212 @@
+"""The report: self-contained, escaped, complete, worst case first, and whole when parts of the lineage are gone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domains.errors import UsageError
+from domains.manifest import Contract, Labels, Manifest, Record, Subject
+from domains.store import Store
+from pipelines.report import duration, write_report
+
+HOSTILE = "<script>alert('x')</script>"
+FILE_LIKE = '../../"><img src=https://evil.example/a.png onerror=alert(1)>.nii.gz'
+
+
+def png() -> bytes:
+    """One grey pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b"")
+    )
+
+
+def keep(store: Store, stage: str, name: str, files: dict[str, Any], facts: dict[str, Any] | None = None) -> str:
+    key = store.key(stage, name)
+
+    def write(folder: Path) -> dict[str, Any]:
+        for file, content in files.items():
+            path = folder / file
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return facts or {}
+
+    store.build(stage, key, write)
+    return key
+
+
+def a_manifest() -> Manifest:
+    contract = Contract(
+        domain="nowhere", version=1, in_channels=1, num_classes=2, crop_shape=(32, 32), pooling=((1, 1), (2, 2)),
+        patch_shape=(8, 8), rules={"spacing_mm": [1.0, 1.0], "intensity": HOSTILE},
+    )  # fmt: skip
+    subjects = tuple(
+        Subject(
+            subject_id=f"subject{i}", group_id=f"group{i}", split_bucket=i, entry=f"entry{i}", content_digest=str(i),
+            facts={"shape": [20 + i, 128, 128], "spacing_mm": [2.0, 1.5, 1.5], "site": "AB"[i % 2] + HOSTILE},
+        )
+        for i in range(6)
+    )  # fmt: skip
+    records = [Record(file_id=f"file{i}", verdict="accepted", subject_id=f"subject{i}") for i in range(6)]
+    records += [Record(file_id=f"mask{i}", verdict="label", subject_id=f"subject{i}") for i in range(6)]
+    records += [Record(file_id="bad", verdict="refused", reason=f"truncated {HOSTILE}")]
+    records += [Record(file_id="notes", verdict="ignored", reason=FILE_LIKE)]
+    return Manifest(
+        recipe="brain_tumor", contract=contract, sources={"hospital": f"CC BY 4.0 {HOSTILE}"},
+        records=tuple(records), subjects=subjects,
+    )  # fmt: skip
+
+
+def a_home(home: Path, **changes: Any) -> Path:
+    """The folder of an evaluation whose whole lineage is in the store of `home`; `changes` go into the evaluation."""
+    store, manifest = Store(home), a_manifest()
+    data = keep(store, "manifest", "m", {"manifest.json": manifest.model_dump(mode="json")})
+    masks = {f"subject{i}": keep(store, "label", str(i), {}, {"tumor_fraction": i / 100}) for i in range(6)}
+    labels = keep(store, "labels", "l", {"labels.json": Labels(recipe="brain_tumor", entries=masks).model_dump()})
+    outcome = {"steps": 30, "seconds": 3725.0, "samples_per_second": 12.5, "data_wait_share": 0.034, "last_loss": 0.2,
+               "peak_memory_mb": 987.0, "resumed_at": [20],
+               "losses": [[step, 1 / step] for step in range(1, 1001)]}  # fmt: skip
+    about = {"format": 1, "contract": {}, "outcome": outcome, "versions": {"torch": HOSTILE}, "sha256": "ab" * 32,
+             "recipe": {"name": "brain_tumor", "objective": "mae + 0.5 * anomaly_synthesis"}}  # fmt: skip
+    came_from = {"manifest": data, "sources": manifest.sources, "pretrain_groups": ["group4", "group5"]}
+    encoder = keep(store, "pretrain", "e", {
+        "model.json": {**about, "kind": "encoder", "lineage": came_from, "health": {"rankme": 11.5}},
+        "examples-mae.png": png(), "examples-anomaly_synthesis.png": png(),
+    })  # fmt: skip
+    learned = {**came_from, "labels": labels, "encoder": encoder, "label_groups": ["group4", "group5"]}
+    model = keep(store, "finetune", "f", {"model.json": {**about, "kind": "model", "lineage": learned}})
+    dice = {"subject0": 0.9, "subject1": 0.2, "subject2": None, "subject3": 0.5}
+    cases = [
+        {"subject_id": name, "group_id": name.replace("subject", "group"), "metrics": {"dice": value, "hd95": 3.0},
+         "trivial": {"dice": 0.1, "hd95": None}, "facts": {"shape": [20, 128, 128]}, "picture": f"cases/{name}.png"}
+        for name, value in dice.items()
+    ]  # fmt: skip
+    cases[0]["picture"] = FILE_LIKE
+    spread = {"mean": 0.533, "low": 0.2, "high": 0.9, "n": 3}
+    result = {
+        "schema_version": 1, "recipe": "brain_tumor", "model": model, "kind": "held-out", "within_group": False,
+        "transductive": False, "primary": "dice", "metrics": {"dice": spread}, "half_width": 0.35,
+        "trivial": {"name": f"threshold {HOSTILE}", "metrics": {"dice": spread}, "summary": {"froc": 0.2}},
+        "paired": {"dice": {"mean": 0.4, "low": 0.1, "high": 0.8, "n": 3}}, "seconds": 12.0, "manifest": data,
+        "summary": {"froc": 0.6, "sensitivity_at_1": 0.5, "sensitivity_at_8": 0.9}, "labels": labels, "cases": cases,
+    } | changes  # fmt: skip
+    pictures = {f"cases/subject{i}.png": png() for i in range(4)}
+    key = keep(store, "evaluate", "v" + json.dumps(changes), {"evaluation.json": result, **pictures})
+    return store.path("evaluate", key)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, attribute: str) -> list[str]:
+        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
+
+
+def test_write_report__everything_escaped_and_self_contained(tmp_path):
+    text = write_report(tmp_path, evaluation=a_home(tmp_path)).read_text()
+    page = Page(text)
+    assert HOSTILE not in text and HOSTILE in page.text
+    assert FILE_LIKE not in text and FILE_LIKE in page.text
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert all(value.startswith("data:image/png;base64,") for value in page.values("src"))
+    assert all(value.startswith("#") for value in page.values("href"))
+    assert set(page.values("href")) <= {"#" + name for name in page.values("id")}
+    assert "url(" not in text and "@import" not in text
+
+
+def test_write_report__cases_all_there_worst_first_undefined_last(tmp_path):
+    page = Page(write_report(tmp_path, evaluation=a_home(tmp_path)).read_text())
+    assert page.values("data-subject") == ["subject1", "subject3", "subject0", "subject2"]
+    overlays = [alt for alt in page.values("alt") if alt.startswith("Overlay")]
+    assert len(overlays) == 3, "subject0 names a picture outside its evaluation"
+
+
+def test_write_report__counts_add_up_and_sections_are_there(tmp_path):
+    page = Page(write_report(tmp_path, evaluation=a_home(tmp_path)).read_text())
+    text = re.sub(r"\s+", " ", page.text)
+    assert "14 files found = 6 accepted + 1 refused + 6 labels + 1 ignored." in text
+    assert "do not add up" not in text
+    assert "6 subjects of 6 groups" in text and "4 cases of 4 groups (patients or drives) of the archive's 6" in text
+    assert "labels of 2 other groups, after pretraining without labels on 2 groups" in text
+    assert "Better than the competitor" in text
+    assert "1 h 2 min" in text and "3.4 %" in text and "987 MB" in text
+    assert "Not a medical device" in text and "CC BY 4.0" in text
+    labels = page.values("aria-label")
+    for figure in ("lesion sensitivity over false positives per case", "histogram of Shape axis 1",
+                   "histogram of Label: Tumor fraction", "loss over step"):  # fmt: skip
+        assert figure in labels
+    assert "resumed" in text and "Warning" not in text
+
+
+@pytest.mark.parametrize("flag, word", [("within_group", "Within-group."), ("transductive", "Transductive.")])
+def test_write_report__warns(tmp_path, flag, word):
+    without = Page(write_report(tmp_path, evaluation=a_home(tmp_path)).read_text()).text
+    assert word not in without
+    assert word in Page(write_report(tmp_path, evaluation=a_home(tmp_path, **{flag: True})).read_text()).text
+
+
+@pytest.mark.parametrize(
+    "low, high, verdict", [(0.1, 0.3, "Better"), (-0.3, -0.1, "Worse"), (-0.1, 0.1, "cannot be told")]
+)
+def test_write_report__verdict_follows_the_paired_interval(tmp_path, low, high, verdict):
+    folder = a_home(tmp_path, paired={"dice": {"mean": (low + high) / 2, "low": low, "high": high, "n": 3}})
+    assert verdict in Page(write_report(tmp_path, evaluation=folder).read_text()).text
+
+
+@pytest.mark.parametrize("gone", [("pretrain",), ("pretrain", "finetune"), ("manifest", "labels", "label")])
+def test_write_report__what_is_gone_is_left_out(tmp_path, gone):
+    folder = a_home(tmp_path)
+    for stage in gone:
+        shutil.rmtree(tmp_path / "store" / stage)
+    page = Page(write_report(tmp_path, evaluation=folder).read_text())
+    assert len(page.values("data-subject")) == 4
+    if "pretrain" in gone:
+        assert "from scratch" in page.text
+    if "manifest" in gone:
+        assert "no longer in the store" in page.text
+
+
+def test_write_report__no_evaluation(tmp_path):
+    with pytest.raises(UsageError, match="no evaluation at"):
+        write_report(tmp_path, evaluation=tmp_path)
+
+
+def test_write_report__same_evaluation_same_page(tmp_path):
+    folder = a_home(tmp_path)
+    first = write_report(tmp_path, evaluation=folder)
+    before = first.read_bytes()
+    assert write_report(tmp_path, evaluation=folder).read_bytes() == before
+    assert first.parent == tmp_path / "reports"
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(None, "–"), (0.5, "0.5 s"), (59.4, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min")]
+)
+def test_duration__units(seconds, text):
+    assert duration(seconds) == text

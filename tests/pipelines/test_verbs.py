@@ -1,0 +1,160 @@
+"""The main job as plain functions on generated heads: pretrain, finetune, evaluate, register, predict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from domains.errors import ContractMismatch, GateRefused, NothingUsable, UsageError
+from domains.recipe import Recipe
+from domains.store import Store
+from pipelines.evaluate import Evaluated, evaluate, interval
+from pipelines.finetune import finetune
+from pipelines.ingest import ingest
+from pipelines.models import load_model, open_model
+from pipelines.predict import predict
+from pipelines.pretrain import Trained, pretrain
+from pipelines.register import register
+from pipelines.tracking import resolve
+
+
+@dataclass
+class Done:
+    home: Path
+    recipe: Recipe
+    encoder: Trained
+    model: Trained
+    evaluation: Evaluated
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Done:
+    from domains.domain import find_recipe
+
+    few = {"steps": "4", "batch_size": "2", "warmup_steps": "1", "checkpoint_every": "2"}
+    changes = {f"{verb}.{key}": value for verb in ("pretrain", "finetune") for key, value in few.items()}
+    recipe = find_recipe("brain_tumor")[1].changed(changes)
+    home = tmp_path_factory.mktemp("home")
+    ingest(archive, recipe, home)
+    encoder = pretrain(recipe, home)
+    model = finetune(recipe, home, encoder=encoder.folder)
+    return Done(home, recipe, encoder, model, evaluate(model.folder, home))
+
+
+def test_pretrain__held_out_groups_are_left_out_and_pictures_written(done: Done) -> None:
+    loaded = open_model(done.encoder.folder)
+    evaluated = {case["group_id"] for case in done.evaluation.result["cases"]}
+    assert loaded.info["kind"] == "encoder"
+    assert evaluated and not evaluated & set(loaded.info["lineage"]["pretrain_groups"])
+    assert {p.name for p in done.encoder.folder.glob("*.png")} >= {"examples-mae.png", "examples-anomaly_synthesis.png"}
+
+
+def test_verbs__second_time_is_a_cache_hit(done: Done) -> None:
+    assert pretrain(done.recipe, done.home).cached
+    assert finetune(done.recipe, done.home, encoder=done.encoder.folder).cached
+    assert evaluate(done.model.folder, done.home).cached
+
+
+def test_finetune__decoder_of_the_anomalies_is_kept_and_zero_labels_work(done: Done) -> None:
+    assert open_model(done.model.folder).info["start"]["decoder_kept"]
+    zero = finetune(done.recipe, done.home, encoder=done.encoder.folder, label_budget=0)
+    start, kept = open_model(done.encoder.folder), open_model(zero.folder)
+    assert kept.info["lineage"]["label_groups"] == []
+    assert all((kept.tensors[name] == tensor).all() for name, tensor in start.tensors.items())
+    with pytest.raises(UsageError, match="zero labels"):
+        finetune(done.recipe, done.home, encoder=None, label_budget=0)
+
+
+def test_finetune__label_budget_is_kept(done: Done) -> None:
+    two = open_model(finetune(done.recipe, done.home, encoder=None, label_budget=2).folder)
+    assert len(two.info["lineage"]["label_groups"]) == 2
+
+
+def test_finetune__encoder_of_other_preprocessing__refused_with_both_sides(done: Done, archive: Path) -> None:
+    other = done.recipe.changed({"data.neighbours": "0"})
+    ingest(archive, other, done.home)
+    with pytest.raises(ContractMismatch, match=r"the data has .*the encoder has"):
+        finetune(other, done.home, encoder=done.encoder.folder)
+
+
+def test_evaluate__result_says_everything(done: Done) -> None:
+    result = done.evaluation.result
+    dice = result["metrics"]["dice"]
+    assert 0 <= dice["low"] <= dice["mean"] <= dice["high"] <= 1
+    assert dice["n"] == len(result["cases"]) > 0
+    assert set(result["trivial"]["metrics"]) == set(result["metrics"])
+    assert "froc" in result["summary"]
+    for case in result["cases"]:
+        assert (done.evaluation.folder / case["picture"]).read_bytes().startswith(b"\x89PNG")
+    json.dumps(result, allow_nan=False)
+
+
+def test_evaluate__folder_that_was_trained_on__refused(done: Done, archive: Path) -> None:
+    with pytest.raises(GateRefused, match="leak"):
+        evaluate(done.model.folder, done.home, source=archive)
+
+
+def test_evaluate__other_hospital__every_case(done: Done, tmp_path: Path) -> None:
+    domain = open_model(done.model.folder).domain
+    assert domain.generate is not None
+    domain.generate(tmp_path / "other_hospital", 3, 77)
+    result = evaluate(done.model.folder, done.home, source=tmp_path / "other_hospital").result
+    assert (result["kind"], len(result["cases"])) == ("external", 3)
+
+
+def test_evaluate__an_encoder__usage_error(done: Done) -> None:
+    with pytest.raises((UsageError, KeyError), match="encoder"):
+        load_model(open_model(done.encoder.folder))
+
+
+def test_register__model_and_encoder_with_alias_and_lineage(done: Done) -> None:
+    registered = register(done.evaluation.folder, done.home)
+    assert registered.model == "models:/brain-tumor/1"
+    assert registered.encoder == "models:/brain-tumor-encoder/1"
+    assert register(done.evaluation.folder, done.home) == registered
+    for uri in ("models:/brain-tumor@challenger", registered.model):
+        folder = resolve(done.home, uri)
+        assert open_model(folder).info["sha256"] == open_model(done.model.folder).info["sha256"]
+
+
+def test_predict__mask_in_the_inputs_own_geometry(done: Done, archive: Path, tmp_path: Path) -> None:
+    image = sorted(archive.glob("*/flair.nii.gz"))[0]
+    before = {p for p in done.home.rglob("*") if p.is_file()}
+    outputs = predict(done.model.folder, [image], tmp_path / "out", done.home)
+    files = [Path(file) for file in outputs[0]["files"]]
+    mask = nibabel.load(next(f for f in files if f.name.endswith(".nii.gz")))
+    source = nibabel.load(image)
+    assert mask.shape == source.shape
+    assert np.array_equal(mask.affine, source.affine)
+    assert any(f.suffix == ".png" for f in files)
+    assert {p for p in done.home.rglob("*") if p.is_file()} == before, "prediction left something in the home"
+
+
+def test_predict__bad_input_beside_a_good_one(done: Done, archive: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no image")
+    outputs = predict(done.model.folder, [bad, sorted(archive.glob("*/flair.nii.gz"))[0]], tmp_path / "out", done.home)
+    assert ["refused" in o for o in outputs] == [True, False]
+    with pytest.raises(NothingUsable):
+        predict(done.model.folder, [bad], tmp_path / "out", done.home)
+
+
+def test_store__keys_of_training_do_not_depend_on_checkpoint_interval(done: Done) -> None:
+    assert pretrain(done.recipe.changed({"pretrain.checkpoint_every": "3"}), done.home).folder == done.encoder.folder
+    assert Store(done.home).get("pretrain", done.encoder.folder.name) is not None
+
+
+def test_interval__covers_the_mean_and_resamples_groups() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.5, 0.1, 100)
+    alone = interval(list(values), [f"g{i}" for i in range(100)])
+    assert alone["low"] < alone["mean"] < alone["high"]
+    assert alone["high"] - alone["low"] == pytest.approx(2 * 1.96 * 0.1 / 10, rel=0.3)
+    repeated = interval(list(np.repeat(values[:10], 10)), [f"g{i // 10}" for i in range(100)])
+    assert repeated["high"] - repeated["low"] > 2 * (alone["high"] - alone["low"])
+    assert np.isnan(interval([float("nan")], ["g"])["mean"])
