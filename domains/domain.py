@@ -49,11 +49,9 @@ class Scan:
     """Licence and origin of the data."""
 
 
-class Raw(Protocol):
-    """A subject as read and checked: opaque to the pipelines."""
-
-    digest: str
-    """sha256 of the decoded content, its geometry included."""
+Raw = Any
+"""A subject or label as read and checked: opaque to the pipelines but for `digest`, the sha256 (hex) of its decoded
+content, geometry included."""
 
 
 class CropSource(Protocol):
@@ -103,6 +101,8 @@ class Domain:
     """An objective's example panels (name -> (B, 1, *S) array) -> PNG."""
     generate: Callable[[Path, int, int], None] | None = None
     """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
+    dataset_yaml: Mapping[str, str] = field(default_factory=dict)
+    """Key -> meaning of the dataset.yaml that a source folder may carry."""
 
 
 def names() -> tuple[str, ...]:

@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-Data = Annotated[Path | None, typer.Option("--data", help="A manifest instead of the recipe's newest one.", show_default=False)]  # fmt: skip  # noqa: E501
+Data = Annotated[Path | None, typer.Option("--data", metavar="MANIFEST", help="A manifest instead of the recipe's newest one.", show_default=False)]  # fmt: skip  # noqa: E501
 EXIT_CODES = """
 
 Exit codes: 0 done, 2 wrong usage or recipe, 3 nothing usable in the data, 4 refused by a rule of proof, 75 stopped
@@ -72,7 +72,7 @@ def finetune(
     recipe: RecipeName,
     source: Annotated[Path | None, typer.Argument(help="Labelled folder to ingest first.", show_default=False)] = None,
     encoder: Annotated[str | None, typer.Option(metavar="URI|none", help="Registry URI or folder of an encoder; none starts from scratch. Default: this recipe's own.", show_default=False)] = None,  # noqa: E501
-    label_budget: Annotated[int | None, typer.Option(min=0, help="How many labelled groups may be used. Default: all.", show_default=False)] = None,  # noqa: E501
+    label_budget: Annotated[int | None, typer.Option(min=0, metavar="K", help="How many labelled groups may be used. Default: all.", show_default=False)] = None,  # noqa: E501
     data: Data = None,
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
     epochs: Epochs = None, dry_run: DryRun = False,
@@ -130,7 +130,7 @@ def register(
 def predict(
     model: Annotated[str, typer.Argument(help="Registry URI or folder of a model.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders.")],
-    out: Annotated[Path, typer.Option(help="Where the predictions go, named after the inputs.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the predictions go, named after the inputs.")],
     home: Home = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Predict on raw files, in the files' own space."""
@@ -160,7 +160,7 @@ def run(
 @app.command()
 def demo(
     kind: Annotated[str, typer.Argument(help="Which domain: medical.")] = "medical",
-    source: Annotated[Path | None, typer.Option(help="A real folder instead of a generated archive.", show_default=False)] = None,  # noqa: E501
+    source: Annotated[Path | None, typer.Option(metavar="DIR", help="A real folder instead of a generated archive.", show_default=False)] = None,  # noqa: E501
     home: Home = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """The whole way on a generated archive, in a few minutes on two cores."""

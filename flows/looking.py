@@ -12,7 +12,7 @@ from domains.errors import NothingUsable, UsageError
 from flows.options import Home, Json, Set, recipe_of
 from flows.output import command
 
-ADVICE = "Put a dataset.yaml into the folder to say what it is."
+ADVICE = "A dataset.yaml in the folder says what it is, key by key:"
 
 
 def doctor(home: Home = None, as_json: Json = False) -> None:
@@ -50,24 +50,28 @@ def recipes(
 
 def dataset_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the raw files.")],
-    recipe: Annotated[str | None, typer.Option(help="Whose data it should be. Default: the first that fits.", show_default=False)] = None,  # noqa: E501
+    recipe: Annotated[str | None, typer.Option(metavar="RECIPE", help="Whose data it should be. Default: the first that fits.", show_default=False)] = None,  # noqa: E501
     home: Home = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Say what layout is detected in a folder, before any pixel is read."""
     with command(home, as_json) as c:
         name, scan = _first_fit(folder, recipe)
+        schema = _schema(name)
         groups = len({candidate.group for candidate in scan.candidates})
         labels = sum(candidate.label is not None for candidate in scan.candidates)
         why = dict(Counter(scan.ignored.values()).most_common())
         answer = {"recipe": name, "layout": scan.layout, "subjects": len(scan.candidates), "groups": groups,
                   "labels": labels, "ignored": len(scan.ignored), "ignored_why": why,
-                  "statement": scan.statement}  # fmt: skip
+                  "statement": scan.statement, "dataset_yaml": schema}  # fmt: skip
         c.done(answer, f"{scan.layout} (read as {name})",
                f"{len(scan.candidates)} candidate subjects, {groups} groups, {labels} labels",
                *[f"ignored {count}: {reason}" for reason, count in why.items()],
-               f"licence and origin: {scan.statement}", ADVICE)  # fmt: skip
+               f"licence and origin: {scan.statement}", ADVICE,
+               *[f"  {key}: {text}" for key, text in schema.items()])  # fmt: skip
         if not scan.candidates:
-            raise NothingUsable(f"no subject found in {folder} ({scan.layout}). {ADVICE}")
+            raise NothingUsable(
+                f"no subject found in {folder} ({scan.layout}); a dataset.yaml in it can say what it is"
+            )
 
 
 def registry(home: Home = None, as_json: Json = False) -> None:
@@ -126,6 +130,14 @@ def _figure(metric: dict[str, float | None]) -> str:
     if metric["mean"] is None:
         return "not defined"
     return f"{metric['mean']:.3f} ({metric['low']:.3f}-{metric['high']:.3f}, n={metric['n']})"
+
+
+def _schema(recipe: str) -> dict[str, str]:
+    """Key -> meaning of a dataset.yaml, from the domain of the recipe."""
+    from domains.domain import find_recipe
+
+    domain, _ = find_recipe(recipe)
+    return dict(domain.dataset_yaml)
 
 
 def _first_fit(folder: Path, recipe: str | None) -> tuple[str, Any]:

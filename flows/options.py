@@ -14,12 +14,12 @@ from domains.errors import UsageError
 if TYPE_CHECKING:
     from domains.recipe import Recipe
 
-Home = Annotated[Path | None, typer.Option("--home", help="Where everything is kept. Default: SELFSIGHT_HOME, else the nearest .selfsight/ upward.", show_default=False)]  # fmt: skip  # noqa: E501
+Home = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="Where everything is kept. Default: SELFSIGHT_HOME, else the nearest .selfsight/ upward.", show_default=False)]  # fmt: skip  # noqa: E501
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key, e.g. pretrain.steps=100. Repeatable.", show_default=False)]  # fmt: skip  # noqa: E501
 RecipeFile = Annotated[Path | None, typer.Option("--recipe-file", metavar="YAML", help="Recipe keys from a file, as `selfsight recipes NAME` prints them.", show_default=False)]  # fmt: skip  # noqa: E501
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and do nothing.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Training length in passes over the subjects, instead of steps.", show_default=False)]  # fmt: skip  # noqa: E501
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Training length in passes over the subjects, instead of steps.", show_default=False)]  # fmt: skip  # noqa: E501
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; `selfsight recipes` lists them.")]
 
 

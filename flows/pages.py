@@ -26,7 +26,7 @@ def show_pages(home: Path) -> None:
         mlflow = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(home),
              "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-            start_new_session=True,
+            start_new_session=True, text=True,
         )  # fmt: skip
         print(f"Prefect {prefect_url.removesuffix('/api')}\nMLflow  http://127.0.0.1:{port}\nCtrl-C ends both")
         try:

@@ -142,7 +142,7 @@ def _as_flow(recipe: Recipe, source: Path, home: Path, stop: Stop) -> Answer:
     @prefect.flow(name=f"run {recipe.name}", persist_result=False, validate_parameters=False)
     def verbs(recipe: str, recipe_digest: str) -> None:
         for verb in VERBS:
-            prefect.task(do, name=verb, **options)(verb)
+            prefect.task(**options, name=verb)(do)(verb)
 
     state = verbs(recipe.name, recipe.digest(), return_state=True)
     if not state.is_completed():

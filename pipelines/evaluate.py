@@ -137,7 +137,9 @@ def _judge(
     """Cases with metrics, and the details of the model's and of the competitor's predictions."""
     model = load_model(loaded)
     (out / "cases").mkdir()
-    cases, details, trivial_details = [], [], []
+    cases: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = []
+    trivial_details: list[dict[str, Any]] = []
     with Progress(f"evaluate {loaded.recipe.name}", len(subjects), unit="cases") as progress:
         for subject in subjects:
             entry = store.path("ingest", subject.entry)
@@ -146,7 +148,7 @@ def _judge(
                 prediction = head.predict(model, entry, loaded.contract)
             metrics, detail = head.score(prediction, entry, label)
             trivial, trivial_detail = head.score(head.trivial(entry, loaded.contract), entry, label)
-            case = {
+            case: dict[str, Any] = {
                 "subject_id": subject.subject_id, "group_id": subject.group_id, "metrics": metrics,
                 "trivial": trivial, "facts": subject.facts, "picture": None,
             }  # fmt: skip

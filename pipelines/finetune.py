@@ -116,11 +116,9 @@ def _finetune(
                   "label_groups": len(lineage["label_groups"]), "start": lineage["encoder"] or "scratch",
                   "dataset_digest": manifest.digest, "labels_digest": labels.digest,
                   **recipe.finetune.model_dump(mode="json")}  # fmt: skip
-        tracker = Tracker(
+        with Tracker(
             run_folder, store.home, experiment=recipe.name, run_name="finetune", params=params, tags=identity
-        )
-        status = "FAILED"
-        try:
+        ) as tracker:
             crops = domain.crops(
                 subject_entries(store, subjects), label_entries(store, labels, subjects), subjects, contract, recipe,
                 recipe.finetune.augment,
@@ -131,9 +129,6 @@ def _finetune(
                 identity=identity, label=f"finetune {recipe.name}", spatial_axes=contract.geometry.spatial_axes,
             )  # fmt: skip
             outcome = asdict(train(job, tracker))
-            status = "FINISHED"
-        finally:
-            tracker.close(status)
     elif not taken.get("decoder_kept"):
         raise UsageError("zero labels need an encoder with a decoder: pretrain with anomaly_synthesis first")
     info = {

@@ -107,6 +107,7 @@ def train(job: Job, tracker: Tracker) -> Outcome:
                 progress.advance(loss=loss)
                 if runtime.stop_requested.is_set() and run.account.step < job.settings.steps:
                     run.save()
+                    runtime.stop_requested.clear()  # heard: a second try in this process is not stopped by it
                     raise Preempted(
                         f"{job.label} was asked to stop; step {run.account.step} of {job.settings.steps} is saved in "
                         f"{job.folder}. Run the same command again to go on"

@@ -78,9 +78,9 @@ def _pretrain(
     identity = {"verb": "pretrain", "key": key, "recipe": recipe.name}
     params = {"verb": "pretrain", "objective": recipe.objective, "encoder": recipe.encoder, "size": recipe.size}
     params |= {"subjects": len(subjects), "dataset_digest": manifest.digest, **recipe.pretrain.model_dump(mode="json")}
-    tracker = Tracker(run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity)
-    status = "FAILED"
-    try:
+    with Tracker(
+        run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity
+    ) as tracker:
         same_crops = _crops_for(crops, WATCH_CROPS)
         job = Job(
             module=module, source=crops, settings=recipe.pretrain, seed=recipe.seed, precision=recipe.precision,
@@ -105,9 +105,6 @@ def _pretrain(
             "lineage": lineage, "outcome": outcome, "health": figures, "versions": versions(),
         }  # fmt: skip
         write_model(out, tensors, info)
-        status = "FINISHED"
-    finally:
-        tracker.close(status)
     return outcome
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from domains.errors import UsageError
+
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
@@ -47,7 +49,14 @@ class Machine(Protocol):
 
 
 def fabric(settings: Machine) -> Fabric:
-    """Lightning Fabric on the best accelerator here, launched, with deterministic settings in force."""
+    """Lightning Fabric on the best accelerator here, launched, with deterministic settings in force.
+
+    Raises:
+        UsageError: more than one device. Fabric would start this program again for each, and every copy would wait
+            for the store's lock that the first one holds.
+    """
+    if settings.devices != 1:
+        raise UsageError(f"devices is {settings.devices}: one training uses one device so far; set devices=1")
     from lightning.fabric import Fabric
 
     settle()

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from domains.errors import UsageError
+from domains.errors import Preempted, UsageError
 from domains.store import locked, write_atomically
 from pipelines.checkpoint import Damaged, read_model
 from pipelines.journal import Journal, records
@@ -107,7 +107,8 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close("FINISHED" if error is None else "FAILED")
+        stopped = "KILLED" if isinstance(error, Preempted) else "FAILED"
+        self.close("FINISHED" if error is None else stopped)
 
     def _begin(self) -> None:
         """Opens the run on first use, which in a training is under the folder's lock."""
@@ -359,7 +360,7 @@ def list_models(home: Path) -> list[dict[str, Any]]:
     if tracking_uri(home).startswith("sqlite:") and not (Path(home) / "mlflow.db").exists():
         return []
     mlflow = client(home)
-    aliases = {model.name: model.aliases for model in mlflow.search_registered_models()}
+    aliases = {model.name: model.aliases for model in mlflow.search_registered_models(max_results=1000)}
     versions = [
         {
             "name": v.name, "version": int(v.version), "uri": f"models:/{v.name}/{v.version}",
@@ -378,7 +379,8 @@ def set_alias(home: Path, name: str, alias: str, version: int) -> None:
 
 
 def _known(home: Path) -> str:
-    known = [f"models:/{m['name']}@{alias}" for m in list_models(home) for alias in m["aliases"] or [""]]
+    models = list_models(home)
+    known = [m["uri"] for m in models] + [f"models:/{m['name']}@{alias}" for m in models for alias in m["aliases"]]
     return (
         f"The registry has: {', '.join(known)}" if known else "The registry is empty: `selfsight register` adds to it"
     )

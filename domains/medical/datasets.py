@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,24 @@ from ssl_models.protocols import Batch
 MOST_PLACES = 4096
 """Voxels kept per subject and kind to centre crops on: enough to be even, small enough to keep in memory."""
 
+# an open array may hold a file handle, and an archive has more volumes than a process may have handles
+_open_image = lru_cache(maxsize=64)(open_entry)
+_open_label = lru_cache(maxsize=64)(open_label)
+
 
 class _Cut:
-    """One subject, opened on first use, with the places that crops are centred on."""
+    """One subject, opened when it is cut, with the places that crops are centred on."""
 
     def __init__(self, entry: Path, label: Path | None) -> None:
         self._entry, self._label = entry, label
 
-    @cached_property
+    @property
     def image(self) -> Entry:
-        return open_entry(self._entry)
+        return _open_image(self._entry)
 
-    @cached_property
+    @property
     def label(self) -> LabelEntry | None:
-        return open_label(self._label) if self._label is not None else None
+        return _open_label(self._label) if self._label is not None else None
 
     @cached_property
     def head_places(self) -> np.ndarray:
@@ -40,12 +44,20 @@ class _Cut:
         return _some_places(self.image.read_foreground())
 
     @cached_property
-    def label_places(self) -> np.ndarray:
-        """(N, 3) labelled voxels, the same number of every class as far as there are."""
+    def label_places(self) -> list[np.ndarray]:
+        """(N, 3) voxels of each class that is there."""
         assert self.label is not None
         label = self.label.read()
-        found = [_some_places(label == c) for c in np.unique(label) if c > 0]
-        return np.concatenate(found) if found else np.empty((0, 3), dtype=np.int32)
+        return [_some_places(label == c) for c in np.unique(label) if c > 0]
+
+    def centre(self, draw: np.random.Generator, label_share: float) -> np.ndarray:
+        """(3,) a voxel of a class (each as likely) for `label_share` of the draws, else of the head."""
+        if draw.random() < label_share and self.label_places:
+            places = self.label_places[draw.integers(len(self.label_places))]
+        else:
+            places = self.head_places
+        found: np.ndarray = places[draw.integers(len(places))] if len(places) else np.array(self.image.shape) // 2
+        return found
 
 
 class Crops:
@@ -85,7 +97,8 @@ class Crops:
         cuts = [self._cut(self._cuts[i], seed) for i, seed in zip(subjects, seeds, strict=True)]
         crops = torch.from_numpy(np.stack([crop for crop, _, _ in cuts]))
         inside = torch.from_numpy(np.stack([head for _, head, _ in cuts]))
-        targets = torch.from_numpy(np.stack([t for _, _, t in cuts])).long() if self._labelled else None
+        labels = [target for _, _, target in cuts if target is not None]
+        targets = torch.from_numpy(np.stack(labels)).long() if self._labelled else None
         axes = slice(1, None) if self._flat else slice(None)
         spacing = torch.tensor([self._cuts[i].image.spacing_mm[axes] for i in subjects], dtype=torch.float32)
         sample_seed = torch.tensor(seeds, dtype=torch.int64)
@@ -121,10 +134,8 @@ class Crops:
     def window(self, cut: _Cut, seed: int) -> list[tuple[int, int]]:
         """Where the crop of this seed lies: a pure function of the subject's arrays and the seed."""
         draw = np.random.Generator(np.random.PCG64(seed))
-        on_label = draw.random() < self._label_share
-        places = cut.label_places if on_label and len(cut.label_places) else cut.head_places
+        centre = cut.centre(draw, self._label_share)
         shift = draw.random(3) - 0.5
-        centre = places[draw.integers(len(places))] if len(places) else np.array(cut.image.shape) // 2
         window = []
         for axis, (size, length) in enumerate(zip(self._size, cut.image.shape, strict=True)):
             # up to a quarter of the crop off centre, or a network learns that tumours lie in the middle

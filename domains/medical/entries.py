@@ -9,9 +9,7 @@ orientation, axes (D, H, W), before resampling. Predictions and metrics are made
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 
 from domains.manifest import Contract
 from domains.medical.resample import resample_probabilities
+from domains.recipe import Frozen
 
 STEPS = 512
 """Stored int16 value = normalised value * 512: the range of -8..8 in steps of 0.002."""
@@ -28,8 +27,7 @@ Window = Sequence[tuple[int, int]]
 """One (start, stop) per spatial axis of the stored grid; may reach beyond the volume."""
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(Frozen):
     """Both grids of an entry. Axes (D, H, W); spacings in mm."""
 
     stored_shape: tuple[int, int, int]
@@ -40,12 +38,11 @@ class Grid:
     """False: the spacing is nominal, so nothing may be reported in mm or ml."""
 
     def save(self, folder: Path) -> None:
-        (folder / "grid.json").write_text(json.dumps(asdict(self), sort_keys=True))
+        (folder / "grid.json").write_text(self.model_dump_json())
 
     @classmethod
     def load(cls, folder: Path) -> Grid:
-        values = json.loads((folder / "grid.json").read_text())
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        return cls.model_validate_json((folder / "grid.json").read_text())
 
 
 class Entry:

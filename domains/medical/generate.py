@@ -7,13 +7,15 @@ shading differ). A quarter of the patients has no lesion. The anatomy itself is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
+from scipy.special import expit
 
-from domains.medical.phantom import Head, draw_head, noise_field
+from domains.medical.phantom import Head, draw_head, smooth_noise
 
 LESION_RADIUS_MM = (7.0, 20.0)
 """Of a ball with the lesion's volume."""
@@ -35,8 +37,8 @@ class Scanner:
 
 
 SCANNERS = (
-    Scanner((24, 96, 96), (5.5, 2.3, 2.3), "RAS", 420.0, 0.04, 0.15),
-    Scanner((30, 104, 104), (4.5, 2.1, 2.1), "LPS", 2900.0, 0.07, 0.35),
+    Scanner((24, 96, 96), (5.5, 2.15, 2.15), "RAS", 420.0, 0.025, 0.15),
+    Scanner((30, 104, 104), (4.5, 1.95, 1.95), "LPS", 2900.0, 0.045, 0.35),
 )
 
 
@@ -89,23 +91,24 @@ def _with_lesion(
     deep = np.flatnonzero(head.white & (head.depth_mm > 0.8 * radius) & allowed)
     centre = head.points_mm.reshape(3, -1)[:, deep[draw.integers(len(deep))]]
     away = np.linalg.norm(head.points_mm - centre[:, None, None, None], axis=0)
-    wobble = noise_field(draw, head.points_mm, pitch_mm=0.9 * radius) + 0.5 * noise_field(draw, head.points_mm, 5.0)
+    noise = partial(smooth_noise, draw, image.shape, spacing_mm)
+    wobble = noise(0.9 * radius) + 0.5 * noise(5.0)
     inside = 1 - away / radius + 0.22 * wobble
     # the level at which exactly the wanted volume lies inside: the size in mm is known, whatever the shape
     count = max(1, round(volume / float(np.prod(spacing_mm))))
     level = np.partition(inside[allowed], -count)[-count]
-    share = np.where(allowed, 1 / (1 + np.exp(-(inside - level) * radius / 1.2)), 0)
-    texture = 1 + 0.10 * noise_field(draw, head.points_mm, 6.0)
-    signal = draw.uniform(1.15, 1.6) * texture
+    share = np.where(allowed, expit((inside - level) * radius / 1.2), 0)
+    texture = 1 + 0.10 * noise(6.0)
+    signal = draw.uniform(1.1, 1.5) * texture
     if draw.random() < 0.3:  # a dark, cystic core
-        core = 1 / (1 + np.exp(-(inside - level - 0.55) * radius / 1.2))
+        core = expit((inside - level - 0.55) * radius / 1.2)
         signal = signal * (1 - core) + 0.45 * core
     return image + share * (signal - image), (inside >= level) & allowed, volume
 
 
 def _scanned(draw: np.random.Generator, image: np.ndarray, scanner: Scanner) -> np.ndarray:
     """int16 image as the scanner gives it: blurred in plane, shaded, noisy (Rician), scaled."""
-    blurred = ndimage.gaussian_filter(image, (0.25, 0.55, 0.55))
+    blurred = ndimage.gaussian_filter(image, (0.2, 0.45, 0.45))
     d, h, w = np.meshgrid(*(np.linspace(-1, 1, n) for n in image.shape), indexing="ij", sparse=True)
     a = draw.uniform(-1, 1, 6)
     bias = a[0] * d + a[1] * h + a[2] * w + a[3] * h * w + a[4] * h**2 + a[5] * w**2

@@ -18,7 +18,7 @@ from domains.domain import Candidate, Scan
 from domains.errors import UsageError
 from domains.medical import dataset_yaml
 from domains.medical.dataset_yaml import DatasetYaml, pattern_to_regex, read_dataset_yaml
-from domains.medical.readers import SUFFIXES
+from domains.medical.header import SUFFIXES
 from domains.recipe import Recipe
 
 LABEL_WORDS = {"mask", "seg", "segmentation", "label", "labels", "lesion"}
@@ -241,9 +241,7 @@ def _complete(found: _Found, channels: Sequence[str], said: DatasetYaml, notes: 
     return candidates
 
 
-def _label_values(
-    classes: Mapping[str, int | list[int]], known: Sequence[str], source: Path
-) -> dict[int, int]:
+def _label_values(classes: Mapping[str, int | list[int]], known: Sequence[str], source: Path) -> dict[int, int]:
     unknown = [name for name in classes if name not in known]
     if unknown:
         file = source / dataset_yaml.FILE

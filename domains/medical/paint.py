@@ -22,12 +22,14 @@ ROUGHNESS = (0.15, 0.5)
 """Height of the edge's irregularity, in radii."""
 EDGE_VOXELS = (0.4, 1.6)
 """Softness of the edge."""
+ORDINARY = 1.0
+"""A lesion starts in tissue within this of the head's median (0) where there is any: not in fat, bone or air."""
 SIMILARITY = (0.0, 0.45)
 """How strongly a lesion keeps to the tissue it starts in: radii lost per local standard deviation of difference."""
-DEVIATION = (0.6, 1.2)
+DEVIATION = (0.3, 1.0)
 """The standard deviation of the tissue around is kept within these (the contract's unit is the robust one of the head):
 bone or another lesion nearby must not make a contrast that no scanner shows."""
-CONTRAST = (1.2, 4.0)
+CONTRAST = (1.2, 3.5)
 """Of a bright lesion against the tissue around, in its standard deviations."""
 DARK_CHANCE = 0.12
 DARK_CONTRAST = (-2.0, -1.0)
@@ -73,10 +75,11 @@ class LesionPainter:
         deep = _box_mean(inside, [2 * (size // 12) + 1 for size in shape])
         coarse, fine, texture = (_smooth_noise(draws, shape, cell).to(crops) for cell in (10, 5, 6))
 
-        centre = _place(deep, draws)
-        distance, radius = _ellipsoid(centre, shape, spacing.to(crops), uniform, draws.normal(3, 3).to(crops))
         slices = crops.view(len(crops), -1, 2 * self.neighbours + 1, *shape)
         tissue = _box_mean(slices.mean(1)[:, self.neighbours, None], [3] * len(shape))
+        ordinary = _box_mean((tissue.abs() < ORDINARY).to(crops.dtype), [min(5, size) | 1 for size in shape])
+        centre = _place(deep.clamp(max=0.98) + (deep > 0.98) * (ordinary > 0.9), draws)
+        distance, radius = _ellipsoid(centre, shape, spacing.to(crops), uniform, draws.normal(3, 3).to(crops))
         mean, std = _local_figures(tissue, inside * (distance < 1.8))
 
         rough = _between(uniform[:, 0], ROUGHNESS, crops)
@@ -99,24 +102,24 @@ class LesionPainter:
 def _inside_value(uniform: Tensor, mean: Tensor, std: Tensor, level: Tensor, texture: Tensor, like: Tensor) -> Tensor:
     """(B, 1, *S) intensity of the lesion: tissue plus contrast, textured, sometimes with a dark core."""
     dark = (uniform[:, 6] < DARK_CHANCE).view_as(mean)
-    bright_or_dark = [_between(uniform[:, 7], limits, like) for limits in (DARK_CONTRAST, CONTRAST)]
-    contrast = std * torch.where(dark, *bright_or_dark)
+    strength = [_between(uniform[:, 7], limits, like) for limits in (DARK_CONTRAST, CONTRAST)]
+    contrast = std * torch.where(dark, strength[0], strength[1])
     value = mean + contrast * (1 + _between(uniform[:, 8], TEXTURE, like) * texture)
     has_core = (uniform[:, 9] < CORE_CHANCE).view_as(mean)
     core = torch.sigmoid((level - _between(uniform[:, 10], (0.4, 0.8), like)) * 12) * has_core
     return torch.lerp(value, mean - std * _between(uniform[:, 11], (0.5, 2.0), like), core)
 
 
-def _place(deep: Tensor, draws: Draws) -> Tensor:
-    """(B, n) voxel index of each lesion's centre: anywhere deep in the foreground, else where it is deepest."""
-    n, shape = deep.ndim - 2, deep.shape[2:]
+def _place(fitness: Tensor, draws: Draws) -> Tensor:
+    """(B, n) voxel index of each lesion's centre: one of the fittest places (B, 1, *S), about equally likely."""
+    n, shape = fitness.ndim - 2, fitness.shape[2:]
     stride = [min(4, size) for size in shape]
     pool = F.max_pool2d if n == 2 else F.max_pool3d
-    places = pool(deep, stride, stride)
-    score = 10 * places.clamp(max=0.98) + draws.uniform(*places.shape[1:]).to(deep)
+    places = pool(fitness, stride, stride)
+    score = places + 0.01 * draws.uniform(*places.shape[1:]).to(places)
     chosen = score.flatten(1).argmax(1)
     index = torch.stack(torch.unravel_index(chosen, places.shape[2:]), dim=1)
-    return (index + draws.uniform(n).to(deep)) * torch.tensor(stride).to(deep)
+    return (index + draws.uniform(n).to(places)) * torch.tensor(stride).to(places)
 
 
 def _ellipsoid(

@@ -14,9 +14,9 @@ import numpy as np
 
 from domains.domain import Candidate
 from domains.manifest import Contract
+from domains.medical.header import read_header
 from domains.medical.preprocess import INTENSITY
 from domains.medical.quality import check_header
-from domains.medical.readers import read_header
 from domains.recipe import Recipe
 
 VERSION = 1

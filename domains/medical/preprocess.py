@@ -15,9 +15,10 @@ from domains.domain import Candidate
 from domains.errors import Refused
 from domains.manifest import Contract
 from domains.medical.entries import STEPS, Grid
+from domains.medical.header import read_header
 from domains.medical.labels import checked_label
 from domains.medical.quality import check_channel, check_header, figures
-from domains.medical.readers import Volume, read_header, read_volume
+from domains.medical.readers import Volume, read_volume
 from domains.medical.resample import resample_image, resample_label, resampled_shape
 from domains.recipe import Recipe
 
@@ -145,8 +146,14 @@ def stored_grid(volume: Volume, contract: Contract) -> Grid:
     """Both grids of a volume under the contract's spacing rule."""
     d, h, w = volume.data.shape[1:]
     shape = resampled_shape((d, h, w), volume.spacing_mm, contract.rules["spacing_mm"])
-    spacing = tuple(s * n / m for s, n, m in zip(volume.spacing_mm, (d, h, w), shape, strict=True))
-    return Grid(shape, spacing, (d, h, w), volume.spacing_mm, volume.spacing_known)  # type: ignore[arg-type]
+    spacing = [mm * old / new for mm, old, new in zip(volume.spacing_mm, (d, h, w), shape, strict=True)]
+    return Grid(
+        stored_shape=shape,
+        stored_spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        native_shape=(d, h, w),
+        native_spacing_mm=volume.spacing_mm,
+        spacing_known=volume.spacing_known,
+    )
 
 
 def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
@@ -163,8 +170,9 @@ def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
 def write_array(path: Path, array: np.ndarray, contract: Contract) -> None:
     """A compressed array whose bytes depend on its values alone; chunks follow the crops of the contract."""
     chunks, blocks = chunking(array.shape, contract)
-    # one thread: with more, blosc2 writes other bytes each time
-    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "filters": [blosc2.Filter.BITSHUFFLE], "nthreads": 1}
+    # one thread: with more, blosc2 writes other bytes each time; LZ4 with 16^3 blocks reads 64^3 crops of noisy 256^3
+    # int16 1.5-2 times faster than zstd and is a tenth of the volume larger (measured by bench_crops)
+    cparams = {"codec": blosc2.Codec.LZ4, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
     contiguous = np.ascontiguousarray(array)
     blosc2.asarray(contiguous, urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=cparams)
 
@@ -175,7 +183,7 @@ def chunking(shape: tuple[int, ...], contract: Contract) -> tuple[tuple[int, ...
     if contract.rules["kind"] == "2d":
         wanted, block = (8, 256, 256), (1, 128, 128)
     else:
-        wanted, block = (64, 64, 64), (16, 16, 32)
+        wanted, block = (128, 128, 128), (16, 16, 16)
     chunks = tuple(min(a, b) for a, b in zip(wanted, space, strict=True))
     blocks = tuple(min(a, b) for a, b in zip(block, chunks, strict=True))
     ones = (1,) * len(lead)

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from domains.errors import Refused
-from domains.medical.readers import Header, Volume
+from domains.medical.header import Header
+from domains.medical.readers import Volume
 
 SPACING_MM = (0.05, 50.0)
 MIN_SLICES = 4

@@ -1,81 +1,17 @@
-"""NIfTI files in and out: bounded decoding, canonical axes, and the way back to the source's own grid.
-
-Axis order everywhere behind this file: (C, D, H, W). The volume is turned to RAS (each axis to the nearest anatomical
-one, no interpolation) and its axes are listed from superior to right: (S, A, R). Then the through-plane axis goes to
-the front: the coarsest axis when it is more than 1.5 times coarser than S (a sagittal or coronal stack), else S. So D
-is where slices lie apart, and near-isotropic volumes are all laid out alike.
-"""
+"""NIfTI files in and out: canonical volumes, and the way back to the source's own grid (axis order: `header.py`)."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from domains.errors import Refused
-
-MAX_VOXELS = 2**29
-"""Of one file: 512 million, four times a 512 x 512 x 500 CT."""
-MAX_OFFSET = 16 * 2**20
-"""Bytes of header extensions that are skipped; more is not an image."""
-COARSER = 1.5
-SUFFIXES = (".nii", ".nii.gz")
-_KINDS = {
-    b"\x5c\x01\x00\x00": nib.Nifti1Header,
-    b"\x00\x00\x01\x5c": nib.Nifti1Header,
-    b"\x1c\x02\x00\x00": nib.Nifti2Header,
-    b"\x00\x00\x02\x1c": nib.Nifti2Header,
-}
-"""First four bytes -> header: its own length, 348 or 540, in either byte order."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What is known of a file before its voxels are read. Axes as in the file."""
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    """4x4, voxel index -> RAS mm."""
-    spacing_mm: tuple[float, float, float]
-    spacing_known: bool
-    bytes_expected: int
-    """Length of the inflated file."""
-    scale: tuple[float | None, float | None]
-    """Slope and intercept of the stored values; None where there are none."""
-    nifti: Any
-    """nibabel's header: private to this file."""
-
-    @property
-    def axes(self) -> tuple[int, int, int]:
-        """Which RAS axis (0 R, 1 A, 2 S) becomes D, H, W."""
-        spacing = self.canonical_spacing_mm
-        coarsest = int(np.argmax(spacing))
-        through = coarsest if spacing[coarsest] > COARSER * spacing[2] else 2
-        rest = [axis for axis in (2, 1, 0) if axis != through]
-        return through, rest[0], rest[1]
-
-    @property
-    def canonical_spacing_mm(self) -> tuple[float, float, float]:
-        """Along R, A, S."""
-        found = [0.0, 0.0, 0.0]
-        for file_axis, (axis, _) in enumerate(io_orientation(self.affine)):
-            found[int(axis)] = self.spacing_mm[file_axis]
-        return found[0], found[1], found[2]
-
-    @property
-    def canonical_grid(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-        """Shape and spacing in mm along D, H, W."""
-        sizes = dict(zip((int(axis) for axis, _ in io_orientation(self.affine)), self.shape, strict=True))
-        spacing = self.canonical_spacing_mm
-        d, h, w = self.axes
-        return (sizes[d], sizes[h], sizes[w]), (spacing[d], spacing[h], spacing[w])
+from domains.medical.header import Header, read_content, read_header
 
 
 @dataclass(frozen=True)
@@ -98,38 +34,6 @@ class Volume:
         return f"Volume({self.data.dtype} {self.data.shape}, spacing_mm={self.spacing_mm}{known})"
 
 
-def read_header(path: Path) -> Header:
-    """The checked header of a NIfTI file; at most a few kilobytes are read.
-
-    Raises:
-        Refused: not NIfTI, absurd dimensions, not one 3D volume, no usable affine.
-    """
-    with _opened(path) as file:
-        head = _take(file, 540)
-    kind = _KINDS.get(head[:4])
-    if kind is None or len(head) < kind.sizeof_hdr:
-        raise Refused("not a NIfTI file: its header does not begin like one")
-    try:
-        nifti = kind(head[: kind.sizeof_hdr], check=False)
-        dims = [int(n) for n in nifti["dim"]]
-        dtype = nifti.get_data_dtype()
-        offset = int(nifti["vox_offset"])
-        scale = nifti.get_slope_inter()
-    except (nib.spatialimages.HeaderDataError, ValueError, OverflowError, KeyError) as error:
-        raise Refused(f"damaged NIfTI header ({type(error).__name__})") from None
-    if bytes(nifti["magic"].tobytes())[:3] not in (b"n+1", b"n+2"):
-        raise Refused("not a single NIfTI file: the magic word n+1 or n+2 is missing")
-    shape = _volume_shape(dims)
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise Refused(f"voxels of type {dtype} are not numbers that can be shown")
-    if not kind.sizeof_hdr <= offset <= MAX_OFFSET:
-        raise Refused(f"image data at byte {offset}, which no NIfTI file has")
-    affine, spacing = _checked_affine(nifti)
-    in_mm = int(nifti["xyzt_units"]) & 7 == nib.nifti1.unit_codes["mm"]
-    known = in_mm and b"nominal" not in bytes(nifti["descrip"].tobytes()).lower()
-    return Header(shape, affine, spacing, known, offset + int(np.prod(shape)) * dtype.itemsize, scale, nifti)
-
-
 def read_volume(path: Path, *, integers: bool = False, nominal: bool = False) -> Volume:
     """One decoded channel (1, D, H, W), canonical. Descriptions and extensions of the file are not kept.
 
@@ -142,12 +46,7 @@ def read_volume(path: Path, *, integers: bool = False, nominal: bool = False) ->
         Refused: whatever `read_header` refuses, truncated or oversized data, values that are no labels.
     """
     header = read_header(path)
-    with _opened(path) as file:
-        content = _take(file, header.bytes_expected + 1)
-    if len(content) < header.bytes_expected:
-        raise Refused(f"truncated: {len(content)} bytes of {header.bytes_expected} that the header promises")
-    if len(content) > header.bytes_expected:
-        raise Refused(f"more data than the {header.bytes_expected} bytes that the header promises")
+    content = read_content(path, header)
     nifti = header.nifti
     voxels = np.frombuffer(content, nifti.get_data_dtype(), offset=int(nifti["vox_offset"]))
     voxels = voxels.reshape(header.shape, order="F")
@@ -209,57 +108,9 @@ def _as_label(data: np.ndarray) -> np.ndarray:
     return data.astype(np.uint8)
 
 
-def _volume_shape(dims: list[int]) -> tuple[int, int, int]:
-    count = dims[0]
-    if not 1 <= count <= 7:
-        raise Refused(f"{count} dimensions, which no NIfTI file has")
-    sizes = dims[1 : count + 1]
-    while len(sizes) > 3 and sizes[-1] == 1:
-        sizes.pop()
-    if len(sizes) != 3:
-        raise Refused(f"{len(sizes)} dimensions ({' x '.join(map(str, sizes))}): not one 3D volume")
-    if min(sizes) < 1 or sizes[0] * sizes[1] * sizes[2] > MAX_VOXELS:
-        raise Refused(f"absurd dimensions {' x '.join(map(str, sizes))}")
-    return sizes[0], sizes[1], sizes[2]
-
-
-def _checked_affine(nifti: Any) -> tuple[np.ndarray, tuple[float, float, float]]:
-    try:
-        with np.errstate(all="ignore"):
-            affine = np.asarray(nifti.get_best_affine(), dtype=np.float64)
-    except (nib.spatialimages.HeaderDataError, ValueError, np.linalg.LinAlgError):
-        raise Refused("no usable affine: its quaternion or zooms are not valid") from None
-    if not np.isfinite(affine).all():
-        raise Refused("affine with NaN or infinite values")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
-        raise Refused("singular affine")
-    return affine, (float(lengths[0]), float(lengths[1]), float(lengths[2]))
-
-
-def _opened(path: Path) -> IO[bytes]:
-    """The file, inflated when its first two bytes are gzip's, whatever its name says."""
-    try:
-        with open(path, "rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        return gzip.open(path, "rb") if zipped else open(path, "rb")  # type: ignore[return-value]
-    except OSError as error:
-        raise Refused(f"cannot be opened: {error.strerror}") from None
-
-
-def _take(file: IO[bytes], limit: int) -> bytes:
-    """At most `limit` bytes, never inflating more than that."""
-    try:
-        return file.read(limit)
-    except EOFError:
-        raise Refused("truncated gzip data") from None
-    except (zlib.error, gzip.BadGzipFile):
-        raise Refused("damaged gzip data") from None
-
-
 def _digest(data: np.ndarray, affine: np.ndarray) -> str:
     # the affine to a micrometre: rounding in headers (float32, quaternions) must not hide a duplicate
     rounded = np.round(affine, 3) + 0.0
     digest = hashlib.sha256(repr((data.shape, rounded.tolist())).encode())
-    digest.update(np.ascontiguousarray(data, dtype="<f4"))
+    digest.update(np.ascontiguousarray(data, dtype="<f4").data)
     return digest.hexdigest()

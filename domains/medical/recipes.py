@@ -48,7 +48,7 @@ RECIPES: dict[str, Recipe] = {
     "hippocampus": MedicalRecipe(
         name="hippocampus",
         domain="medical",
-        head="tumor",
+        head="hippocampus",
         objective="mae",
         data=MedicalData(channels=("image",), label_classes=("anterior", "posterior")),
         pretrain=Pretrain(steps=1500, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),

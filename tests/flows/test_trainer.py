@@ -59,14 +59,14 @@ def test_train_apart__gives_the_last_line_and_passes_the_recipe_on(program, tmp_
 )
 def test_train_apart__exit_code_is_a_typed_error_with_the_trainers_words(program, tmp_path, code, kind):
     program(f"""cat > /dev/null; echo '{{"error": "because", "exit_code": {code}}}'; exit {code}""")
-    with pytest.raises(SelfsightError, match="^because$") as raised:
+    with pytest.raises(SelfsightError, match=r"^because$") as raised:
         train(tmp_path)
     assert type(raised.value) is kind and raised.value.exit_code == code
 
 
 def test_train_apart__a_kill_from_outside_is_named(program, tmp_path):
     program("kill -9 $$")
-    with pytest.raises(SelfsightError, match="signal 9.*memory"):
+    with pytest.raises(SelfsightError, match=r"signal 9.*memory"):
         train(tmp_path)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from domains.errors import SelfsightError
 from domains.recipe import Training
-from pipelines.loop import Job
+from pipelines import checkpoint
+from pipelines.loop import Job, train
 from ssl_models.protocols import Batch, Losses
 
 SETTINGS = {
@@ -39,7 +45,9 @@ class Tiny(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.GELU(), nn.Dropout(0.2))
+        self.encoder = nn.Sequential()
+        self.encoder.embed = nn.Conv3d(1, 8, 3, padding=1)
+        self.encoder.rest = nn.Sequential(nn.BatchNorm3d(8), nn.GELU(), nn.Dropout(0.2))
         self.up = nn.Conv3d(8, 8, 3, padding=1)
         self.again = nn.Conv3d(8, 8, 3, padding=1)
         self.again.weight = self.up.weight
@@ -77,3 +85,40 @@ class Silent:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+def digest_of(module: nn.Module) -> str:
+    """sha256 over every byte of the weights and buffers."""
+    digest = sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        plain = tensor.detach().clone(memory_format=torch.contiguous_format)
+        digest.update(name.encode() + plain.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def main(folder: Path, death: str, at: int) -> None:
+    """Trains in `folder` and prints the weights' digest; dies as told, at a step or in the writing of a checkpoint."""
+
+    def watch(step: int, module: nn.Module) -> dict[str, float]:
+        if step == at and death != "writing":
+            os.kill(os.getpid(), getattr(signal, death))
+        return {}
+
+    def rename(source: Path, target: Path) -> None:
+        if death == "writing" and target.name == f"step-{at:08d}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        real_rename(source, target)
+
+    real_rename = os.rename
+    checkpoint.os.rename = rename  # type: ignore[attr-defined]
+    job = make_job(folder, watch=watch, watch_every=1)
+    try:
+        train(job, Silent())  # type: ignore[arg-type]
+    except SelfsightError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(digest_of(job.module))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,19 @@
+"""The hippocampus head: anterior and posterior part, judged by the mean Dice of the two."""
+
+from __future__ import annotations
+
+from domains.head import Head
+from domains.medical import trivial
+from domains.medical.heads import segmentation
+
+HEAD = Head(
+    name="hippocampus",
+    primary_metric="dice",
+    loss=segmentation.loss,
+    predict=segmentation.predict,
+    trivial=trivial.halved_ellipsoid,
+    trivial_name="ellipsoid in the middle, cut in two",
+    score=segmentation.score,
+    summarise=segmentation.summarise,
+    picture=segmentation.picture,
+)

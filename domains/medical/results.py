@@ -1,0 +1,79 @@
+"""A prediction as files in the source's own space: mask, overlay and what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from domains.domain import Candidate
+from domains.head import Prediction
+from domains.manifest import Contract
+from domains.medical import metrics, show
+from domains.medical.heads.segmentation import clean_up
+from domains.medical.layout import stem
+from domains.medical.readers import canonical_affine, read_header, read_volume, write_mask
+
+
+def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
+    """Writes mask, overlay and figures of one subject below `<folder>/<subject>/`.
+
+    `<image>_prediction.nii.gz` has the very shape and affine of the source file, `<image>_overlay.png` shows it,
+    `<image>_result.json` lists volumes and lesions: in ml and mm where the spacing is known, in voxels always.
+
+    Args:
+        candidate: whose first image gives shape and affine.
+        prediction: (K, D, H, W) probabilities on the native grid, background first.
+        contract: of the model.
+        folder: where to write; the subject keeps the name it has in its source.
+    """
+    source = candidate.images[contract.rules["channels"][0]]
+    volume = read_volume(source, nominal=candidate.notes.get("spacing") == "nominal")
+    spacing = volume.spacing_mm if volume.spacing_known else None
+    mask = clean_up(prediction, spacing)
+    header = read_header(source)
+    axes = "".join("RAS"[axis] for axis in header.axes)
+    # canonical voxel -> RAS mm -> voxel of the source file
+    to_source = np.linalg.inv(header.affine) @ canonical_affine(header)
+    result = {
+        "image": source.name,
+        "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
+        "classes": {str(k): _size(int((mask == k).sum()), spacing) for k in range(1, len(prediction))},
+        "lesions": _lesions(mask, prediction, spacing, to_source),
+    }
+    below = folder / candidate.name
+    below.mkdir(parents=True, exist_ok=True)
+    paths = [below / f"{stem(source)}_{what}" for what in ("prediction.nii.gz", "overlay.png", "result.json")]
+    write_mask(paths[0], mask, source)
+    paths[1].write_bytes(
+        show.overlay(volume.data[0], mask, None, volume.spacing_mm, spacing_known=volume.spacing_known, axes=axes)
+    )
+    paths[2].write_text(json.dumps(result, indent=1) + "\n")
+    return paths
+
+
+def _size(voxels: int, spacing_mm: Sequence[float] | None) -> dict[str, float]:
+    if spacing_mm is None:
+        return {"voxels": voxels}
+    return {"voxels": voxels, "volume_ml": round(voxels * float(np.prod(spacing_mm)) / 1000, 3)}
+
+
+def _lesions(
+    mask: np.ndarray, prediction: Prediction, spacing_mm: Sequence[float] | None, to_source: np.ndarray
+) -> list[dict[str, Any]]:
+    """Every connected component, largest first: size, centre in voxels of the source file, highest probability."""
+    labelled, count = metrics.components(mask > 0)
+    found = []
+    for number in range(1, count + 1):
+        inside = labelled == number
+        centre = to_source @ np.array([*ndimage.center_of_mass(inside), 1.0])
+        size = _size(int(inside.sum()), spacing_mm)
+        highest = float((1 - prediction[0])[inside].max())
+        found.append(
+            size | {"centre_voxel": [round(float(c), 1) for c in centre[:3]], "max_probability": round(highest, 4)}
+        )
+    return sorted(found, key=lambda lesion: -lesion["voxels"])

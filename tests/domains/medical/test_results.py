@@ -1,0 +1,46 @@
+"""What goes out opens on the source's own grid, and says mm and ml only where these are known."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from domains.domain import Candidate
+from domains.medical.readers import read_volume
+from domains.medical.results import write_prediction
+from tests.lesion_entries import contract_for
+
+
+def source_file(path):
+    """An image whose axes are left, superior, posterior, with one bright box."""
+    data = np.zeros((20, 10, 24), np.int16)
+    data[4:9, 2:5, 6:14] = 100
+    affine = np.array([[-2.0, 0, 0, 30], [0, 0, -2.0, 40], [0, 5.0, 0, -10], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return data, affine
+
+
+@pytest.mark.parametrize("notes", [{}, {"spacing": "nominal"}])
+def test_write_prediction__on_the_source_grid(tmp_path, notes):
+    source = tmp_path / "flair.nii.gz"
+    data, affine = source_file(source)
+    box = read_volume(source).data[0] > 0
+    prediction = np.stack([~box, box]) * np.float32(0.9) + np.float32(0.05)
+    candidate = Candidate(name="patient 7", group="patient 7", images={"flair": source}, notes=notes)
+    paths = write_prediction(candidate, prediction, contract_for("2d", (64, 64)), tmp_path / "out")
+
+    assert [p.name for p in paths] == ["flair_prediction.nii.gz", "flair_overlay.png", "flair_result.json"]
+    assert all(p.parent == tmp_path / "out" / "patient 7" for p in paths)
+    mask = nibabel.load(paths[0])
+    assert np.array_equal(np.asanyarray(mask.dataobj), data > 0) and np.allclose(mask.affine, affine)
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+    result = json.loads(paths[2].read_text())
+    (only,) = result["lesions"]
+    assert only["voxels"] == 120 and only["centre_voxel"] == [6.0, 3.0, 9.5] and only["max_probability"] == 0.95
+    if notes:
+        assert "ml" not in only and "volume_ml" not in json.dumps(result) and "nominal" in result["spacing"]
+    else:
+        assert only["volume_ml"] == pytest.approx(2.4) and result["classes"]["1"]["volume_ml"] == pytest.approx(2.4)

@@ -1,0 +1,135 @@
+"""`selfsight run`: from a folder to a report, from the store the second time, and stoppable at any moment."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from domains.errors import NothingUsable, Preempted
+from flows.run import _transient
+
+ROOT = Path(__file__).resolve().parents[2]
+PLANTED = "DOE_JANE_19700101"
+
+
+def changes(steps: int) -> list[str]:
+    few = {"steps": steps, "batch_size": 2, "warmup_steps": 1, "checkpoint_every": 50}
+    return [f"--set={verb}.{key}={value}" for verb in ("pretrain", "finetune") for key, value in few.items()]
+
+
+def start(*words: object, home: Path) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flows.cli", *map(str, words), "--home", str(home), "--json"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def left_over(home: Path) -> list[list[str]]:
+    """Command lines that still name the home."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(home) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    from domains.domain import find_recipe
+
+    folder = tmp_path_factory.mktemp(PLANTED) / "generated_heads"
+    find_recipe("brain_tumor")[0].generate(folder, 10, 0)
+    return folder
+
+
+def test_transient__only_faults_of_disk_or_network_are_tried_again():
+    assert _transient(OSError(errno.EIO, "input/output error"))
+    assert _transient(ConnectionResetError(errno.ECONNRESET, "reset"))
+    for error in (FileNotFoundError(errno.ENOENT, "gone"), OSError(errno.ENOSPC, "full"), NothingUsable("x"),
+                  Preempted("x"), ValueError("x"), None):  # fmt: skip
+        assert not _transient(error)
+
+
+@pytest.mark.slow
+def test_run__everything_then_everything_from_the_store(archive, tmp_path):
+    home = tmp_path / "home"
+    words = ("run", "brain_tumor", archive, *changes(4))
+    out, err = (first := start(*words, home=home)).communicate(timeout=400)
+    assert first.returncode == 0, err
+    done = json.loads(out.splitlines()[-1])
+    assert done["model"] == "models:/brain-tumor/1" and done["encoder"] == "models:/brain-tumor-encoder/1"
+    assert Path(done["report"]).is_file() and done["trivial"]["metrics"]["dice"]
+    assert done["ingest"]["found"] > 0 and done["cached"] is False
+    assert left_over(home) == []
+    database = home / "prefect" / "prefect.db"
+    before = database.stat().st_mtime_ns
+    out, err = (second := start(*words, home=home)).communicate(timeout=100)
+    assert second.returncode == 0, err
+    again = json.loads(out.splitlines()[-1])
+    assert again["cached"] is True and again["model"] == done["model"] and again["metrics"] == done["metrics"]
+    assert database.stat().st_mtime_ns == before
+    for file in home.rglob("*"):
+        assert PLANTED not in file.name
+        assert not file.is_file() or PLANTED.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run__stopped_in_training_saves_exits_75_and_goes_on(archive, tmp_path, number):
+    home = tmp_path / "home"
+    running = start("run", "brain_tumor", archive, *changes(100_000), home=home)
+    wait_for(lambda: list((home / "runs").glob("pretrain-*/checkpoints/*")), running)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 75, err
+    assert json.loads(out.splitlines()[-1])["exit_code"] == 75
+    assert left_over(home) == []
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 3, 7, 12])
+def test_run__stopped_in_any_phase_exits_75_at_once(archive, tmp_path, seconds):
+    home = tmp_path / "home"
+    running = start("run", "brain_tumor", archive, *changes(100_000), home=home)
+    time.sleep(seconds)
+    running.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    err = running.communicate(timeout=120)[1]
+    assert running.returncode == 75, err
+    assert time.monotonic() - asked < 30
+    assert left_over(home) == []
+
+
+@pytest.mark.slow
+def test_run__killed_takes_its_trainer_and_server_with_it(archive, tmp_path):
+    home = tmp_path / "home"
+    running = start("run", "brain_tumor", archive, *changes(100_000), home=home)
+    wait_for(lambda: list((home / "runs").glob("pretrain-*/checkpoints/*")), running)
+    running.kill()
+    running.communicate()
+    deadline = time.monotonic() + 60
+    while left_over(home):
+        assert time.monotonic() < deadline, left_over(home)
+        time.sleep(0.2)
+
+
+def wait_for(condition, running: subprocess.Popen[str], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert running.poll() is None, running.communicate()[1]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)

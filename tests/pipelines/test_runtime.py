@@ -1,0 +1,93 @@
+"""The machine: threads, signals, precision, memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines import runtime
+
+
+def test_stop_on_signals__sets_the_flag_and_restores() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with runtime.stop_on_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert runtime.stop_requested.is_set()
+            assert signal.getsignal(signal.SIGTERM) is before  # a second one kills as usual
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        runtime.stop_requested.clear()
+
+
+def test_stop_on_signals__outside_the_main_thread() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with runtime.stop_on_signals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_threads__environment_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert runtime.threads() == 3
+    monkeypatch.setenv("SELFSIGHT_THREADS", "5")
+    assert runtime.threads() == 5
+    monkeypatch.delenv("SELFSIGHT_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert runtime.threads() == len(os.sched_getaffinity(0))
+
+
+def test_memory_format__by_spatial_axes() -> None:
+    assert runtime.memory_format(2) is torch.channels_last
+    assert runtime.memory_format(3) is torch.channels_last_3d
+    assert runtime.memory_format(1) is torch.contiguous_format
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_inference__precision_and_no_gradients(precision: str, dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(4, 4)
+    with runtime.inference(precision):
+        out = layer(torch.ones(2, 4))
+    assert out.dtype is dtype and not out.requires_grad
+
+
+def test_versions__name_what_decides_numbers() -> None:
+    found = runtime.versions()
+    assert found["torch"].startswith("2.") and int(found["threads"]) > 0
+    assert runtime.peak_memory_mb() > 10
+
+
+@pytest.mark.slow
+def test_die_with_parent__child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    child = f"""
+import sys, time; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pipelines import runtime; runtime.die_with_parent(); print("ready", flush=True); time.sleep(60)"""
+    parent = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE)
+child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"""
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
