@@ -158,7 +158,7 @@ def _judge(
             cases.append(case)
             details.append(detail)
             trivial_details.append(trivial_detail)
-            progress.advance(**{head.primary_metric: metrics[head.primary_metric]})
+            progress.advance(1, **{head.primary_metric: metrics[head.primary_metric]})
     return cases, details, trivial_details
 
 

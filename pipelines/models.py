@@ -61,7 +61,7 @@ def open_model(folder: Path) -> Loaded:
     return Loaded(Path(folder), tensors, info, domain, recipe, Contract.model_validate(info["contract"]))
 
 
-def new_encoder(recipe: Recipe, contract: Contract) -> nn.Module:
+def new_encoder(recipe: Recipe, contract: Contract) -> Any:
     """The recipe's encoder with fresh weights."""
     return encoders.build(
         recipe.encoder, size=recipe.size, in_channels=contract.in_channels, geometry=contract.geometry

@@ -76,7 +76,12 @@ def _pretrain(
     module = _objective(recipe, domain, contract)
     run_folder = store.home / "runs" / f"pretrain-{key}"
     identity = {"verb": "pretrain", "key": key, "recipe": recipe.name}
-    params = {"verb": "pretrain", "objective": recipe.objective, "encoder": recipe.encoder, "size": recipe.size}
+    params: dict[str, Any] = {
+        "verb": "pretrain",
+        "objective": recipe.objective,
+        "encoder": recipe.encoder,
+        "size": recipe.size,
+    }
     params |= {"subjects": len(subjects), "dataset_digest": manifest.digest, **recipe.pretrain.model_dump(mode="json")}
     with Tracker(
         run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity
@@ -108,7 +113,7 @@ def _pretrain(
     return outcome
 
 
-def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> nn.Module:
+def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
     painter = domain.painter(contract, recipe) if domain.painter else None
@@ -125,7 +130,7 @@ def _crops_for(source: CropSource, count: int) -> Batch:
 
 
 def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
-    def watch(step: int, module: nn.Module) -> dict[str, float]:
+    def watch(step: int, module: Any) -> dict[str, float]:
         module.eval()
         with torch.no_grad():
             pooled = module.encoder(batch.crops[:, 0].to(next(module.parameters()).device))[-1].flatten(2).mean(-1)
@@ -135,7 +140,7 @@ def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
     return watch
 
 
-def _pictures(module: nn.Module, source: CropSource, domain: Domain) -> dict[str, bytes]:
+def _pictures(module: Any, source: CropSource, domain: Domain) -> dict[str, bytes]:
     """File name -> PNG of what each objective saw, asked and got."""
     module.eval()
     with torch.no_grad():

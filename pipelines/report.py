@@ -18,6 +18,9 @@ from domains.store import Store, write_atomically
 from pipelines import report_figures as figures
 from pipelines.report_data import flat, labels_in, sheet, words
 
+FEWEST_GROUPS = 3
+"""With fewer evaluated groups a bootstrap over groups says nothing (one group: an interval without width)."""
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -31,13 +34,18 @@ class Lineage:
     encoder: dict[str, Any] | None
 
     @property
+    def groups(self) -> set[str]:
+        """Ids of the evaluated groups."""
+        return {case["group_id"] for case in self.evaluation["cases"]}
+
+    @property
     def manifest_keys(self) -> dict[str, str]:
         """Store key of each manifest that was used -> for what, the evaluated one first."""
         used = {self.evaluation["manifest"]: ["evaluation"]}
         for info, purpose in ((self.model, "training with labels"), (self.encoder, "pretraining")):
             if info is not None:
                 used.setdefault(info["lineage"]["manifest"], []).append(purpose)
-        return {key: " and ".join(purposes) for key, purposes in used.items()}
+        return {key: ", ".join(purposes) for key, purposes in used.items()}
 
 
 def write_report(home: Path, *, evaluation: Path) -> Path:
@@ -116,14 +124,17 @@ def _headline(lineage: Lineage, manifests: Mapping[str, Manifest]) -> dict[str, 
         "mine": mine,
         "theirs": theirs,
         "paired": paired,
-        "verdict": _verdict(paired, mine["n"], result["trivial"]["name"]),
+        "verdict": _verdict(paired, len(lineage.groups), mine["n"], result["trivial"]["name"]),
+        "few_groups": len(lineage.groups) < FEWEST_GROUPS,
         "held_out": _held_out(lineage, manifests),
         "intervals": figures.intervals(means),
         "difference": figures.intervals(shift, zero=True) if shift else Markup(""),
     }
 
 
-def _verdict(paired: Mapping[str, float | None] | None, n: int, competitor: str) -> str:
+def _verdict(paired: Mapping[str, float | None] | None, groups: int, n: int, competitor: str) -> str:
+    if groups < FEWEST_GROUPS:
+        return f"Only {_counted(groups, 'group')}: too few to say whether this is better than {competitor}."
     low, high = (paired["low"], paired["high"]) if paired else (None, None)
     if low is None or high is None:
         return "There is no defined difference to the competitor on these cases."
@@ -136,8 +147,8 @@ def _verdict(paired: Mapping[str, float | None] | None, n: int, competitor: str)
 
 def _held_out(lineage: Lineage, manifests: Mapping[str, Manifest]) -> str:
     result = lineage.evaluation
-    groups = {case["group_id"] for case in result["cases"]}
-    judged = f"{len(result['cases'])} cases of {len(groups)} groups (patients or drives)"
+    judged = f"{_counted(len(result['cases']), 'case')} of {_counted(len(lineage.groups), 'group')}"
+    judged += " (such as patients or drives)"
     manifest = manifests.get(result["manifest"])
     if result["kind"] == "external":
         text = f"Judged on {judged} from a separate labelled folder."
@@ -148,13 +159,17 @@ def _held_out(lineage: Lineage, manifests: Mapping[str, Manifest]) -> str:
         text = f"Judged on {judged}{of}, set aside by a hash of the group's name before any training."
     if lineage.model is not None:
         learned = lineage.model["lineage"]
-        text += f" The model learned from the labels of {len(learned['label_groups'])} other groups"
+        text += f" The model learned from the labels of {_counted(len(learned['label_groups']), 'other group')}"
         if lineage.encoder is None:
             text += ", from scratch (no pretraining)."
         else:
             unlabelled = len(lineage.encoder["lineage"].get("pretrain_groups", ()))
-            text += f", after pretraining without labels on {unlabelled} groups."
+            text += f", after pretraining without labels on {_counted(unlabelled, 'group')}."
     return text
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _cases(lineage: Lineage) -> list[dict[str, Any]]:
@@ -254,9 +269,15 @@ def _limits(lineage: Lineage, manifests: Mapping[str, Manifest]) -> list[str]:
     """What this evaluation cannot say, in plain sentences."""
     result = lineage.evaluation
     name, n = words(result["primary"]), result["metrics"][result["primary"]]["n"]
+    if len(lineage.groups) < FEWEST_GROUPS:
+        known = f"{_counted(len(lineage.groups), 'evaluated group')} cannot tell how far the {name} may be off."
+    else:
+        known = (
+            f"With {n} cases the {name} is known to about ± {figures.number(result.get('half_width'))}; the interval "
+            "is a bootstrap over groups and says nothing about sites, devices or populations that are not in the data."
+        )
     limits = [
-        f"With {n} cases the {name} is known to about ± {figures.number(result.get('half_width'))}; the interval is a "
-        "bootstrap over groups and says nothing about sites, devices or populations that are not in the data.",
+        known,
         "A reference mask is one reader's opinion unless its source says otherwise; no metric can be better than it.",
     ]
     if result["kind"] != "external":

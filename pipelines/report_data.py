@@ -63,12 +63,13 @@ def words(key: str) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values as (name, plain value): {"spacing_mm": [1, 2]} -> ("spacing_mm axis 1", 1), ..."""
+    """Nested values as (name, plain value): {"spacing_mm": [1, 2]} -> ("spacing_mm [1]", 1), ..."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key} ")
         elif isinstance(value, list | tuple) and 0 < len(value) <= 4:
-            yield from ((f"{prefix}{key} axis {axis}", item) for axis, item in enumerate(value, 1))
+            places = [f" [{place}]" for place in range(1, len(value) + 1)] if len(value) > 1 else [""]
+            yield from ((f"{prefix}{key}{place}", item) for place, item in zip(places, value, strict=True))
         elif not isinstance(value, list | tuple):
             yield f"{prefix}{key}", value
 

@@ -21,9 +21,11 @@ def number(value: float | None) -> str:
     """Three significant digits, without an exponent where people would not write one; a dash where undefined."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value == round(value) and abs(value) < 1e7:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.3g}" if abs(value) < 1e-3 or abs(value) >= 1000 else f"{value:.{_digits(value)}f}"
+    if value == round(value) or abs(value) >= 1000:
+        text = f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.3g}"
+    else:
+        text = f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.{_digits(value)}f}"
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:

@@ -21,7 +21,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: floa
     Source: layer-wise decay as in Clark et al. 2020 (arXiv 2003.10555), numbered as in He et al. 2021 (arXiv
         2111.06377).
     """
-    depth_of = depths(model.encoder)
+    depth_of = depths(model.get_submodule("encoder"))
     layers = max(depth_of.values())
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():

@@ -7,9 +7,9 @@ from domains.medical.heads import HEADS
 from domains.medical.layout import open_inputs, scan
 from domains.medical.paint import make_painter
 from domains.medical.plan import VERSION, inspect, plan
-from domains.medical.prediction import write_prediction
 from domains.medical.preprocess import read, read_label, write, write_label
 from domains.medical.recipes import RECIPES
+from domains.medical.results import write_prediction
 from domains.medical.show import panels, thumbnail
 
 DOMAIN = Domain(

@@ -82,7 +82,8 @@ class Entry:
     def read(self, window: Window | None = None) -> np.ndarray:
         """(C, *window) float32, normalised (foreground: median 0, robust deviation 1); edges repeat outside."""
         values = _read(self._image, self._whole(window), lead=1, mode="edge")
-        return values.astype(np.float32) / STEPS
+        normalised: np.ndarray = np.multiply(values, np.float32(1 / STEPS), dtype=np.float32)
+        return normalised
 
     def read_foreground(self, window: Window | None = None) -> np.ndarray:
         """(*window) bool, where the head is; False outside the volume."""

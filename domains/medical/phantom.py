@@ -14,6 +14,8 @@ import numpy as np
 from scipy import ndimage
 
 WHITE, GREY, FLUID, BONE, MARROW, FAT, SKIN, MUSCLE = 0.72, 1.0, 0.14, 0.07, 0.35, 1.45, 0.75, 0.5
+FAR_MM = 70.0
+"""No part of a ventricle lies as far from the middle."""
 LATTICE = 32
 """Nodes per axis of a noise lattice; it repeats beyond."""
 
@@ -136,10 +138,11 @@ def _folds(
 
 
 def _ventricles(draw: np.random.Generator, points: np.ndarray) -> np.ndarray:
-    """Signed distance in mm, about, to the lateral and third ventricles; negative inside."""
-    s, a, r = points
+    """Signed distance in mm, about, to the lateral and third ventricles; negative inside, at most `FAR_MM`."""
+    deep = np.flatnonzero((points**2).sum(0) < FAR_MM**2)
+    s, a, r = points.reshape(3, -1)[:, deep]
     scale = draw.uniform(0.8, 1.5)
-    distance = np.full(s.shape, np.inf, dtype=np.float32)
+    distance = np.full(s.shape, FAR_MM, dtype=np.float32)
     for side in (-1, 1):
         width = scale * draw.uniform(0.85, 1.15)
         for t in np.linspace(0, 1, 12):
@@ -150,7 +153,9 @@ def _ventricles(draw: np.random.Generator, points: np.ndarray) -> np.ndarray:
             away = np.sqrt((s - high) ** 2 + (a - front) ** 2 + (1.35 * (r - side * out)) ** 2)
             distance = np.minimum(distance, away - ball)
     third = np.sqrt(((s + 2) / 10) ** 2 + ((a + 2) / 13) ** 2 + (r / (1.9 * scale)) ** 2) - 1
-    return np.minimum(distance, 6 * third)
+    found = np.full(points.shape[1:], FAR_MM, dtype=np.float32)
+    found.flat[deep] = np.minimum(distance, 6 * third)
+    return found
 
 
 def _nuclei(points: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -202,14 +207,13 @@ def _caps(
 def _vessels(draw: np.random.Generator, image: np.ndarray, points: np.ndarray, where: np.ndarray) -> np.ndarray:
     """A few short bright tubes near the surface: slow flow, and fat in the folds."""
     candidates = np.flatnonzero(where)
-    flat = points.reshape(3, -1)
+    at, image = points.reshape(3, -1)[:, candidates], image.copy()
     for _ in range(int(draw.integers(3, 8))):
-        start = flat[:, candidates[draw.integers(len(candidates))]]
+        start = at[:, draw.integers(len(candidates))]
         step = draw.normal(0, 1, 3)
         step *= draw.uniform(4, 12) / np.linalg.norm(step)
         radius, signal = draw.uniform(1.8, 3.2), draw.uniform(1.2, 1.7)
-        near = np.minimum.reduce(
-            [((points - (start + t * step)[:, None, None, None]) ** 2).sum(0) for t in np.linspace(-0.5, 0.5, 4)]
-        )
-        image = image + np.exp(-near / radius**2) * (signal - image) * where
+        places = [(start + t * step).astype(np.float32)[:, None] for t in np.linspace(-0.5, 0.5, 4)]
+        near = np.minimum.reduce([((at - place) ** 2).sum(0) for place in places])
+        image.flat[candidates] += np.exp(-near / radius**2) * (signal - image.flat[candidates])
     return image

@@ -74,7 +74,7 @@ def panels(named: Mapping[str, Any]) -> bytes:
     """PNG of an objective's panels: rows are samples, columns are panels.
 
     Args:
-        named: panel name -> (B, 1, *S) array or tensor; of a volume the slice is shown in which the first two differ most.
+        named: panel name -> (B, 1, *S) array or tensor; of a volume the slice in which the first two differ most.
     """
     arrays = {name: np.asarray(panel, dtype=np.float32)[:MOST_ROWS, 0] for name, panel in named.items()}
     rows = len(next(iter(arrays.values())))

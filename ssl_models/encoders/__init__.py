@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from ssl_models.protocols import Geometry
 from ssl_models.sizes import SIZES, conv_widths
@@ -10,8 +10,11 @@ from ssl_models.sizes import SIZES, conv_widths
 NAMES = ("resunet", "vit")
 
 
-def build(name: str, *, size: str, in_channels: int, geometry: Geometry) -> nn.Module:
+def build(name: str, *, size: str, in_channels: int, geometry: Geometry) -> Any:
     """An encoder of the given size for crops of `geometry`, weights drawn from the global generator.
+
+    Returns:
+        An `Encoder` that is an nn.Module; Python has no type for both at once.
 
     Raises:
         ValueError: the name or the size is unknown.

@@ -84,7 +84,7 @@ class ViTEncoder(nn.Module):
         self.patch_shape = tuple(patch_shape)
         self.strides = pyramid_strides(self.patch_shape)
         levels = len(self.strides)
-        self.widths = tuple(max(16, width // 2**i // 16 * 16) for i in reversed(range(1, levels))) + (width,)
+        self.widths = (*(max(16, width // 2**i // 16 * 16) for i in reversed(range(1, levels))), width)
         self.embed = nn.Linear(in_channels * torch.Size(patch_shape).numel(), width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -124,7 +124,7 @@ class ViTEncoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps [(B, widths[i], *S / strides[i])], fine to coarse, of crops (B, C, *S)."""
         grid = grid_of(tuple(x.shape[2:]), self.patch_shape)
-        details = []
+        details: list[Tensor] = []
         for stem in self.stem:
             details.append(stem(details[-1] if details else x))
         features = [self.tokens(x).transpose(1, 2).unflatten(2, grid)]

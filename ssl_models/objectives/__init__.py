@@ -21,13 +21,16 @@ def names() -> tuple[str, ...]:
 
 def build(
     formula: str, encoder: nn.Module, *, settings: Mapping[str, Mapping[str, Any]], painter: Painter | None
-) -> nn.Module:
+) -> Any:
     """The objective that `formula` names, e.g. "mae" or "mae + 0.5 * anomaly_synthesis".
 
     Args:
         formula: names joined by "+", each with an optional weight "w *" in front.
         settings: keyword arguments per objective name.
         painter: how the domain's anomalies look; only objectives that paint need it.
+
+    Returns:
+        An `Objective` that is an nn.Module.
 
     Raises:
         ValueError: an unknown name or setting; the text names the nearest known ones.
@@ -42,7 +45,7 @@ def build(
     return WeightedSum(encoder, parts, {name: weight for weight, name in terms})
 
 
-def _build_one(name: str, encoder: nn.Module, settings: Mapping[str, Any], painter: Painter | None) -> nn.Module:
+def _build_one(name: str, encoder: nn.Module, settings: Mapping[str, Any], painter: Painter | None) -> Any:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; objectives are {', '.join(names())}"
@@ -61,7 +64,7 @@ def _build_one(name: str, encoder: nn.Module, settings: Mapping[str, Any], paint
 class WeightedSum(nn.Module):
     """Several objectives on one encoder; the loss is their weighted sum."""
 
-    def __init__(self, encoder: nn.Module, parts: dict[str, nn.Module], weights: dict[str, float]) -> None:
+    def __init__(self, encoder: Any, parts: dict[str, Any], weights: dict[str, float]) -> None:
         super().__init__()
         self.encoder = encoder
         self.parts = nn.ModuleDict(parts)

@@ -28,8 +28,8 @@ from ssl_models.tokens import (
 class MaskedAutoencoder(nn.Module):
     """Mean squared error on the hidden tokens, averaged over a sample's targets, then over samples.
 
-    A transformer sees the visible tokens only, and a light transformer fills in the others. A convolutional encoder sees
-    the crop with hidden blocks set to zero, and a U-Net decoder paints the crop.
+    A transformer sees the visible tokens only, and a light transformer fills in the others. A convolutional encoder
+    sees the crop with hidden blocks set to zero, and a U-Net decoder paints the crop.
 
     Source: He et al. 2021 (arXiv 2111.06377); over convolutions and volumes Wald et al. 2024 (arXiv 2410.23132).
     Differs: no class token; masks come from sample seeds; the mask may be drawn over the foreground, where its ratio
@@ -40,7 +40,7 @@ class MaskedAutoencoder(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         *,
         mask_ratio: float = 0.75,
         normalise_targets: bool | None = None,
@@ -70,8 +70,7 @@ class MaskedAutoencoder(nn.Module):
             raise ValueError(f"mask_ratio is {mask_ratio}, but must lie between 0 and 1")
         self.encoder = encoder
         self.mask_ratio, self.foreground_only = mask_ratio, foreground_only
-        transformer = isinstance(encoder, ViTEncoder)
-        self.normalise_targets = transformer if normalise_targets is None else normalise_targets
+        self.normalise_targets = isinstance(encoder, ViTEncoder) if normalise_targets is None else normalise_targets
         self.filler: Filler = (
             TokenFiller(encoder, decoder_width, decoder_depth)
             if isinstance(encoder, ViTEncoder)
@@ -136,7 +135,7 @@ class Filler(Protocol):
     def token_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """S of one token of a crop of this size."""
 
-    def __call__(self, encoder: nn.Module, crops: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    def __call__(self, encoder: Encoder, crops: Tensor, split: Split) -> tuple[Tensor, Tensor]:
         """(B, C, *S) -> voxels of the tokens of `split.rest` (B, R, C * prod(token_shape)), pooled features (B, E)."""
 
 
@@ -197,7 +196,7 @@ class BlockFiller(nn.Module):
             shape.append(stride * next(n for n in range(most, 0, -1) if cells % n == 0))
         return tuple(shape)
 
-    def forward(self, encoder: nn.Module, crops: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    def forward(self, encoder: Encoder, crops: Tensor, split: Split) -> tuple[Tensor, Tensor]:
         size = tuple(crops.shape[2:])
         block_shape = self.token_shape(size)
         features = encoder(crops.masked_fill(block_mask(split.rest, block_shape, size), 0))

@@ -25,7 +25,10 @@ def run() -> dict[str, float]:
         home = Path(scratch) / "home"
         domain.generate(Path(scratch) / "heads", 12, 0)
         ingest(Path(scratch) / "heads", recipe, home)
-        outcomes = {"pretrain": pretrain(recipe, home).outcome, "finetune": finetune(recipe, home, encoder=None).outcome}
+        outcomes = {
+            "pretrain": pretrain(recipe, home).outcome,
+            "finetune": finetune(recipe, home, encoder=None).outcome,
+        }
     figures = {}
     for verb, outcome in outcomes.items():
         figures[f"{verb}_data_wait_share"] = round(outcome["data_wait_share"], 4)

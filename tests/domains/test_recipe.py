@@ -41,7 +41,7 @@ def test_changed__unknown_key__names_the_near_one(key: str, near: str) -> None:
 
 
 def test_changed__wrong_value__says_which() -> None:
-    with pytest.raises(RecipeError, match="pretrain.steps.*greater than 0.*-3"):
+    with pytest.raises(RecipeError, match=r"pretrain.steps.*greater than 0.*-3"):
         TOY.changed({"pretrain.steps": "-3"})
 
 

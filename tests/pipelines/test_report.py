@@ -17,6 +17,7 @@ from domains.errors import UsageError
 from domains.manifest import Contract, Labels, Manifest, Record, Subject
 from domains.store import Store
 from pipelines.report import duration, write_report
+from pipelines.report_figures import number
 
 HOSTILE = "<script>alert('x')</script>"
 FILE_LIKE = '../../"><img src=https://evil.example/a.png onerror=alert(1)>.nii.gz'
@@ -152,13 +153,16 @@ def test_write_report__counts_add_up_and_sections_are_there(tmp_path):
     text = re.sub(r"\s+", " ", page.text)
     assert "14 files found = 6 accepted + 1 refused + 6 labels + 1 ignored." in text
     assert "do not add up" not in text
-    assert "6 subjects of 6 groups" in text and "4 cases of 4 groups (patients or drives) of the archive's 6" in text
+    assert (
+        "6 subjects of 6 groups" in text
+        and "4 cases of 4 groups (such as patients or drives) of the archive's 6" in text
+    )
     assert "labels of 2 other groups, after pretraining without labels on 2 groups" in text
     assert "Better than the competitor" in text
     assert "1 h 2 min" in text and "3.4 %" in text and "987 MB" in text
     assert "Not a medical device" in text and "CC BY 4.0" in text
     labels = page.values("aria-label")
-    for figure in ("lesion sensitivity over false positives per case", "histogram of Shape axis 1",
+    for figure in ("lesion sensitivity over false positives per case", "histogram of Shape [1]",
                    "histogram of Label: Tumor fraction", "loss over step"):  # fmt: skip
         assert figure in labels
     assert "resumed" in text and "Warning" not in text
@@ -177,6 +181,24 @@ def test_write_report__warns(tmp_path, flag, word):
 def test_write_report__verdict_follows_the_paired_interval(tmp_path, low, high, verdict):
     folder = a_home(tmp_path, paired={"dice": {"mean": (low + high) / 2, "low": low, "high": high, "n": 3}})
     assert verdict in Page(write_report(tmp_path, evaluation=folder).read_text()).text
+
+
+def test_write_report__one_group_claims_nothing(tmp_path):
+    cases = [
+        {"subject_id": f"s{i}", "group_id": "g", "metrics": {"dice": 0.5}, "trivial": {"dice": 0.4}} for i in range(3)
+    ]
+    text = Page(write_report(tmp_path, evaluation=a_home(tmp_path, cases=cases)).read_text()).text
+    assert "Only 1 group: too few" in text and "too few groups for an interval" in text
+    assert "3 cases of 1 group (" in text and "Better" not in text
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(None, "–"), (float("nan"), "–"), (0.5, "0.500"), (-0.05, "−0.050"), (3, "3"), (12.34, "12.3"), (1234.5, "1 234"),
+     (0.00012, "0.00012")],
+)  # fmt: skip
+def test_number__three_digits(value, text):
+    assert number(value).replace("\N{NARROW NO-BREAK SPACE}", " ") == text
 
 
 @pytest.mark.parametrize("gone", [("pretrain",), ("pretrain", "finetune"), ("manifest", "labels", "label")])

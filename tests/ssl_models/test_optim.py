@@ -1,5 +1,7 @@
 """Groups, schedule and averaged weights."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -59,7 +61,7 @@ def test_warmup_cosine__known_points() -> None:
     assert factor[19] == factor[20] == 1
     assert factor[60] == pytest.approx(0.5)
     assert factor[100] == pytest.approx(0)
-    assert all(a >= b for a, b in zip(factor[20:], factor[21:], strict=False))
+    assert all(a >= b for a, b in pairwise(factor[20:]))
     assert optim.warmup_cosine(0, steps=5, warmup_steps=0) == 1
 
 

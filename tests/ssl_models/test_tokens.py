@@ -1,6 +1,7 @@
 """Patches, masks and positions for one to three axes."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_draws__match_splitmix64_in_python_integers() -> None:
 
 
 def test_draws__look_uniform_and_seeds_uncorrelated() -> None:
-    uniform = tokens.draws(torch.arange(200), 500).double() / 2**64
+    uniform = tokens.draws(torch.arange(200), 500).double() / 2.0**64
     assert abs(uniform.mean()) < 0.005
     assert abs(uniform.std() - 12**-0.5) < 0.005
     assert torch.corrcoef(uniform).fill_diagonal_(0).abs().max() < 0.25
@@ -58,7 +59,7 @@ def test_draws__look_uniform_and_seeds_uncorrelated() -> None:
 def test_crop_seeds__distinct_and_in_range() -> None:
     seeds = tokens.crop_seeds(SEEDS, 3)
     assert len(set(seeds.tolist())) == 12
-    assert 0 <= seeds.min() and seeds.max() < 2**62
+    assert seeds.min() >= 0 and seeds.max() < 2**62
 
 
 @pytest.mark.parametrize("ratio", [0.25, 0.6, 0.75, 0.9])
@@ -105,7 +106,7 @@ def test_split_tokens__ratio_holds_over_the_foreground(ratio: float) -> None:
 def test_hidden_count__never_falls_and_shown_never_falls() -> None:
     for ratio in (0.1, 0.5, 0.75, 0.9):
         hidden = [tokens.hidden_count(n, ratio) for n in range(200)]
-        assert all(b - a in (0, 1) for a, b in zip(hidden, hidden[1:], strict=False))
+        assert all(b - a in (0, 1) for a, b in pairwise(hidden))
 
 
 def test_block_mask__marks_whole_blocks() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def make_nifti(tmp_path):
-    """make_nifti(array, name=..., affine=..., units=..., descrip=...) -> path."""
+    """Writes an array as NIfTI with the given geometry; gives the path."""
 
     def make(array, name="image.nii.gz", affine=None, units="mm", descrip=b""):
         image = nib.Nifti1Image(array, np.diag([1.0, 1.0, 1.0, 1.0]) if affine is None else affine)

@@ -12,7 +12,7 @@ from domains.medical.recipes import RECIPES
 
 @pytest.fixture(scope="module")
 def patients():
-    return [draw_patient(index, seed=7) for index in range(12)]
+    return [draw_patient(index, seed=7) for index in range(8)]
 
 
 def test_draw_patient__seeded(patients):

@@ -11,7 +11,7 @@ TUMOR, HIPPOCAMPUS = RECIPES["brain_tumor"], RECIPES["hippocampus"]
 
 @pytest.fixture
 def tree(tmp_path):
-    """tree("a/flair.nii.gz", ...) -> folder with those (empty) files."""
+    """Makes a folder with empty files of the given names, and texts as .yaml files."""
 
     def make(*names, **texts):
         root = tmp_path / "source"

@@ -23,6 +23,7 @@ from domains.head import Prediction
 from domains.manifest import Contract, Subject
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch
+from surfaces.recipes import settings
 
 VERSION = 1
 """Bumped by hand when what `write` writes changes."""
@@ -84,7 +85,7 @@ def inspect(candidate: Candidate) -> dict[str, Any]:
 def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
     """Square crops that fit into the smallest photograph that is large enough to be taken."""
     sides = [min(found["shape"]) for found in inspections]
-    side = min([recipe.data.max_crop, *(side for side in sides if side >= SMALLEST)]) // COARSEST * COARSEST
+    side = min([settings(recipe).max_crop, *(side for side in sides if side >= SMALLEST)]) // COARSEST * COARSEST
     return Contract(
         domain="surfaces",
         version=VERSION,
@@ -157,7 +158,7 @@ class SurfaceCrops:
         self._labels = None if labels is None else [np.load(entry / "label.npy", mmap_mode="r") for entry in labels]
         self._groups = [subject.group_id for subject in subjects]
         self._side = contract.crop_shape[0]
-        self._defect_share = recipe.data.defect_crop_share
+        self._defect_share = settings(recipe).defect_crop_share
         self._augment = augment
 
     def __len__(self) -> int:

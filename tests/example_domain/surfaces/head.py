@@ -34,6 +34,7 @@ def predict(model: nn.Module, entry: Path, contract: Contract) -> Prediction:
     image = torch.from_numpy(np.load(entry / "image.npy").astype(np.float32))[None].to(device)
     with torch.no_grad():
         logits = sliding_window_inference(image, contract.crop_shape, 8, model, overlap=0.25, mode="gaussian")
+    assert isinstance(logits, Tensor)
     return logits.float().softmax(1)[0].cpu().numpy()
 
 

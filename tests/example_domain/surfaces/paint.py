@@ -22,7 +22,7 @@ def paint_defects(
     painted, labels = crops.clone(), []
     for crop, seed in zip(painted, sample_seed.tolist(), strict=True):
         rng = np.random.default_rng([seed, 77])
-        change = sum(defect(rng, tuple(crop.shape[1:])) for _ in range(rng.integers(1, 3)))
+        change = np.sum([defect(rng, tuple(crop.shape[1:])) for _ in range(rng.integers(1, 3))], axis=0)
         crop += torch.from_numpy(3.0 * change).to(crop)
         labels.append(torch.from_numpy(np.abs(change) > 0.1))
     return painted, torch.stack(labels)[:, None].to(crops.device, torch.int64)
@@ -71,7 +71,7 @@ def generate(folder: Path, subjects: int, seed: int) -> None:
         batch = index // PIECES_PER_BATCH
         change = np.zeros((SIDE, SIDE))
         if index % PIECES_PER_BATCH:
-            change = sum(defect(rng, (SIDE, SIDE)) for _ in range(rng.integers(1, 4)))
+            change = np.sum([defect(rng, (SIDE, SIDE)) for _ in range(rng.integers(1, 4))], axis=0)
         pixels = 120 + 12 * texture(batch % 3, rng, (SIDE, SIDE)) + 60 * change
         piece = folder / f"batch-{batch:02d}" / f"piece-{index:03d}.png"
         piece.parent.mkdir(exist_ok=True)

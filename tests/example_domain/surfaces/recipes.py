@@ -20,6 +20,12 @@ class SurfaceRecipe(Recipe):
     data: SurfaceData = SurfaceData()
 
 
+def settings(recipe: Recipe) -> SurfaceData:
+    """The recipe's settings of this domain."""
+    assert isinstance(recipe, SurfaceRecipe)
+    return recipe.data
+
+
 RECIPES: dict[str, Recipe] = {
     "surface_defects": SurfaceRecipe(
         name="surface_defects",

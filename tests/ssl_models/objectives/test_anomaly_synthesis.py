@@ -66,7 +66,7 @@ def test_examples__panels_are_in_order() -> None:
     assert list(panels) == ["original", "painted", "label", "found"]
     assert all(panel.shape == (2, 1, 16, 16) for panel in panels.values())
     assert torch.equal(panels["painted"], panels["original"] + 2 * panels["label"])
-    assert 0 <= panels["found"].min() and panels["found"].max() <= 1
+    assert panels["found"].min() >= 0 and panels["found"].max() <= 1
 
 
 def test_init__needs_a_painter() -> None:
