@@ -40,6 +40,10 @@ TEXTURE = (0.1, 0.5)
 CORE_CHANCE = 0.25
 """Of a necrotic or cystic core that is darker than the tissue around."""
 OPACITY = (0.7, 1.0)
+DONOR_CHANCE = 0.15
+"""Of a lesion filled with the tissue of another subject: that of the row it is paired with (0 and 1, 2 and 3, ...)."""
+DONOR_CONTRAST = (0.8, 2.0)
+"""Of such a patch, on average, against the tissue around, in its standard deviations."""
 CLEAN_CHANCE = 0.3
 """Share of crops that stay as they are; their label is empty."""
 SHRINK_PER_SLICE = (0.05, 0.3)
@@ -55,7 +59,11 @@ def make_painter(contract: Contract, recipe: Recipe) -> Painter:
 
 @dataclass(frozen=True)
 class LesionPainter:
-    """Paints at most one lesion into each crop. A row depends on its own seed and crop alone, never on the batch."""
+    """Paints at most one lesion into each crop.
+
+    A row depends on its own seed and crop, and on the crop of the row it is paired with where it is given a patch of
+    that; never on the rest of the batch, so ranks with an even number of rows paint what one rank would.
+    """
 
     neighbours: int = 0
     """Slices on each side that the channels carry, channel-major (2D inputs); 0 for volumes."""
@@ -94,6 +102,8 @@ class LesionPainter:
         alpha = torch.sigmoid((level - shrink) * steep) * room
 
         value = _inside_value(uniform, mean, std, level, texture, crops)
+        donated = (draws.uniform(1)[:, 0] < DONOR_CHANCE).view_as(mean)
+        value = torch.where(donated, _donor_value(tissue, distance, mean, std, uniform), value)
         opacity = _between(uniform[:, 5], OPACITY, crops)
         # Only the smooth part of the tissue is replaced: its grain stays, as a scanner's noise would.
         painted = slices + (alpha * opacity * (value - tissue))[:, None]
@@ -110,6 +120,14 @@ def _inside_value(uniform: Tensor, mean: Tensor, std: Tensor, level: Tensor, tex
     has_core = (uniform[:, 9] < CORE_CHANCE).view_as(mean)
     core = torch.sigmoid((level - _between(uniform[:, 10], (0.4, 0.8), like)) * 12) * has_core
     return torch.lerp(value, mean - std * _between(uniform[:, 11], (0.5, 2.0), like), core)
+
+
+def _donor_value(tissue: Tensor, distance: Tensor, mean: Tensor, std: Tensor, uniform: Tensor) -> Tensor:
+    """(B, 1, *S) tissue of the paired row at the same place, shifted to stand out against what it replaces."""
+    rows = torch.arange(len(tissue), device=tissue.device)
+    other = tissue[(rows ^ 1).clamp(max=len(tissue) - 1)]
+    donor_mean, _ = _local_figures(other, (distance < 1).to(tissue.dtype))
+    return other - donor_mean + mean + std * _between(uniform[:, 7], DONOR_CONTRAST, tissue)
 
 
 def _place(fitness: Tensor, draws: Draws) -> Tensor:

@@ -31,7 +31,19 @@ def test_painter__paints_inside_the_head(shape, neighbours):
     assert change[label[:, 0] == 1].mean() > 5 * change[label[:, 0] == 0].mean()
 
 
-def test_painter__row_depends_on_its_seed_alone():
+def test_painter__patch_of_the_paired_row_and_of_no_other(monkeypatch):
+    monkeypatch.setattr(paint, "DONOR_CHANCE", 1.0)
+    crops, spacing, inside, seeds = heads((48, 48), batch=6)
+    painter = paint.LesionPainter(1)
+    painted, label = painter(crops, spacing, inside, seeds)
+    other = crops.clone()
+    other[1] += torch.linspace(-1, 1, 48)
+    changed = [not torch.allclose(a, b, atol=1e-5) for a, b in zip(painter(other, spacing, inside, seeds)[0], painted)]
+    assert changed == [bool(label[0].any()), True, False, False, False, False]
+
+
+def test_painter__row_depends_on_its_seed_alone(monkeypatch):
+    monkeypatch.setattr(paint, "DONOR_CHANCE", 0.0)
     crops, spacing, inside, seeds = heads((48, 48), batch=6)
     painter = paint.LesionPainter(1)
     painted, label = painter(crops, spacing, inside, seeds)
