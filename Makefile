@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DATA ?= ../shared/data/medical/brain_mri_lgg
 
-.PHONY: demo test test-slow check docs study bench
+.PHONY: install demo test test-slow check docs study bench
 
 demo: $(INSTALLED)
 	$(BIN)/selfsight demo medical
@@ -14,6 +14,8 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+install: $(INSTALLED)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -32,6 +34,7 @@ bench: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/run_all.py
 
 $(INSTALLED): requirements.lock pyproject.toml
+	@echo "installing requirements.lock into .venv: about 7 GB on disk"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .

@@ -24,7 +24,8 @@ from pipelines.runtime import inference
 from pipelines.tracking import Tracker
 
 RESAMPLES = 2000
-MOST_PICTURES = 60
+TRACKED_PICTURES = 6
+"""Of the worst cases, in MLflow; the report has them all."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _evaluate(
     trivial = {name: interval([c["trivial"][name] for c in cases], groups) for name in names}
     difference = [c["metrics"][head.primary_metric] - c["trivial"][head.primary_metric] for c in cases]
     main = metrics[head.primary_metric]
-    cases.sort(key=lambda case: case["metrics"][head.primary_metric])
+    cases.sort(key=lambda case: float(np.nan_to_num(case["metrics"][head.primary_metric], nan=-1.0)))
     result = {
         "schema_version": 1, "recipe": loaded.recipe.name, "model": loaded.folder.name, **about,
         "primary": head.primary_metric, "metrics": metrics,
@@ -150,11 +151,9 @@ def _judge(
             trivial, trivial_detail = head.score(head.trivial(entry, loaded.contract), entry, label)
             case: dict[str, Any] = {
                 "subject_id": subject.subject_id, "group_id": subject.group_id, "metrics": metrics,
-                "trivial": trivial, "facts": subject.facts, "picture": None,
+                "trivial": trivial, "facts": subject.facts, "picture": f"cases/{subject.subject_id}.png",
             }  # fmt: skip
-            if len(cases) < MOST_PICTURES:
-                case["picture"] = f"cases/{subject.subject_id}.png"
-                (out / case["picture"]).write_bytes(head.picture(entry, prediction, label))
+            (out / case["picture"]).write_bytes(head.picture(entry, prediction, label))
             cases.append(case)
             details.append(detail)
             trivial_details.append(trivial_detail)
@@ -172,9 +171,8 @@ def _track(loaded: Loaded, store: Store, result: dict[str, Any], out: Path, key:
     figures = {f"{name}/{part}": value for name, m in result["metrics"].items() for part, value in m.items()}
     figures |= {f"trivial/{name}": m["mean"] for name, m in result["trivial"]["metrics"].items()}
     tracker.log(0, {name: float(value) for name, value in figures.items() if np.isfinite(value)})
-    for case in result["cases"][:6]:
-        if case["picture"]:
-            tracker.picture(case["picture"], (out / case["picture"]).read_bytes())
+    for case in result["cases"][:TRACKED_PICTURES]:
+        tracker.picture(case["picture"], (out / case["picture"]).read_bytes())
     tracker.close("FINISHED")
 
 
@@ -182,7 +180,7 @@ def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]
     """Mean with a 95 % percentile bootstrap interval over groups (patients), seeded; undefined values left out.
 
     Returns:
-        mean, low, high, and n, the number of defined values.
+        mean, low, high, and n, the number of defined values; low and high are nan with fewer than two groups.
     """
     pairs = [(value, group) for value, group in zip(values, groups, strict=True) if np.isfinite(value)]
     if not pairs:
@@ -194,7 +192,7 @@ def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]
         counts[order[group]] += 1
     draws = np.random.default_rng(0).integers(len(order), size=(RESAMPLES, len(order)))
     means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.percentile(means, [2.5, 97.5]) if len(order) > 1 else (np.nan, np.nan)
     return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high), "n": len(pairs)}
 
 

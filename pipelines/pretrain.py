@@ -94,7 +94,7 @@ def _pretrain(
         )  # fmt: skip
         outcome = asdict(train(job, tracker))
         figures = {f"health/{name}": value for name, value in _health_of(same_crops)(0, module).items()}
-        for name, picture in _pictures(module, crops, domain).items():
+        for name, picture in _pictures(module, recipe.objective, crops, domain).items():
             (out / name).write_bytes(picture)
             tracker.picture(name, picture)
         tensors = {f"encoder.{n}": t for n, t in module.encoder.state_dict().items()}
@@ -140,7 +140,7 @@ def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
     return watch
 
 
-def _pictures(module: Any, source: CropSource, domain: Domain) -> dict[str, bytes]:
+def _pictures(module: Any, formula: str, source: CropSource, domain: Domain) -> dict[str, bytes]:
     """File name -> PNG of what each objective saw, asked and got."""
     module.eval()
     with torch.no_grad():
@@ -149,5 +149,5 @@ def _pictures(module: Any, source: CropSource, domain: Domain) -> dict[str, byte
     by_objective: dict[str, dict[str, Tensor]] = {}
     for name, panel in panels.items():
         objective, _, title = name.rpartition(": ")
-        by_objective.setdefault(objective or "objective", {})[title] = panel.float().cpu().numpy()
+        by_objective.setdefault(objective or formula, {})[title] = panel.float().cpu().numpy()
     return {f"examples-{name}.png": domain.panels(panel) for name, panel in by_objective.items()}

@@ -39,7 +39,8 @@ def register(evaluation: Path, home: Path) -> Registered:
     name = result["recipe"].replace("_", "-")
     lineage = _lineage_tags(info) | {"evaluation": Path(evaluation).name}
     main = result["metrics"][result["primary"]]
-    figures = f"{result['primary']} {main['mean']:.3f} ({main['low']:.3f}-{main['high']:.3f}, n={main['n']})"
+    figures = f"{result['primary']} {main['mean']:.3f} (n={main['n']}"
+    figures += ")" if main["low"] is None else f", {main['low']:.3f} to {main['high']:.3f})"
     encoder_uri = None
     encoder = store.get("pretrain", info["lineage"]["encoder"] or "")
     if encoder is not None:

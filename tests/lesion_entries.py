@@ -40,6 +40,7 @@ def contract_for(kind: str, crop_shape: tuple[int, ...], num_classes: int = 2) -
         rules={
             "kind": kind,
             "neighbours": 1 if flat else 0,
+            "axes": "SAR",
             "channels": ["flair"],
             "spacing_mm": [None, 2.0, 2.0],
         },

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from domains.manifest import Contract
 from domains.medical.draws import Draws
 
 ROTATION_DEGREES = 15.0
@@ -32,8 +33,20 @@ _STREAM = 0x5EED_A06
 """Keeps these draws apart from other users of the same seed."""
 
 
+def may_mirror(contract: Contract) -> bool:
+    """Whether crops of this contract have left and right at the ends of their last axis; sagittal slices do not."""
+    axes: str = contract.rules["axes"]
+    return axes[LEFT_RIGHT_AXIS] == "R"
+
+
 def augment_crops(
-    crops: Tensor, targets: Tensor | None, foreground: Tensor | None, seeds: Tensor, spacing_mm: Tensor | None
+    crops: Tensor,
+    targets: Tensor | None,
+    foreground: Tensor | None,
+    seeds: Tensor,
+    spacing_mm: Tensor | None,
+    *,
+    mirror: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Flipped, turned, scaled and shifted crops with changed intensities; labels and foreground move along.
 
@@ -43,12 +56,13 @@ def augment_crops(
         foreground: (B, 1, *S) bool.
         seeds: (B,) int64; a row of the result depends on its own seed alone.
         spacing_mm: (B, len(S)) float32; None counts as equal along all axes.
+        mirror: whether the last axis runs left to right, so that half of the crops may be flipped along it.
 
     Returns:
         The three inputs changed, same shapes and dtypes.
     """
     draws = Draws.of(seeds, _STREAM)
-    matrix = _affine(draws, crops.shape[2:], spacing_mm).to(crops)
+    matrix = _affine(draws, crops.shape[2:], spacing_mm, mirror).to(crops)
     grid = F.affine_grid(matrix, [len(crops), 1, *crops.shape[2:]], align_corners=False)
     moved = F.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
     targets, foreground = _move_labels(targets, foreground, grid)
@@ -70,7 +84,7 @@ def _move_labels(
     return None if targets is None else code // 2, None if foreground is None else code % 2 == 1
 
 
-def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None) -> Tensor:
+def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None, mirror: bool) -> Tensor:
     """(B, n, n + 1) maps in `grid_sample` coordinates ([-1, 1], x first); rotations are made in mm."""
     n, uniform = len(shape), draws.uniform(10)
     batch = len(uniform)
@@ -86,7 +100,8 @@ def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None) -> Tenso
     low, high = torch.tensor(SCALE).log()
     scale = torch.exp(low + (high - low) * uniform[:, 3])
     stretch = torch.ones(batch, n)
-    stretch[:, LEFT_RIGHT_AXIS] = 1 - 2 * (uniform[:, 4] < FLIP_CHANCE).float()
+    if mirror:
+        stretch[:, LEFT_RIGHT_AXIS] = 1 - 2 * (uniform[:, 4] < FLIP_CHANCE).float()
 
     half = extent * spacing / 2
     linear = turn / scale[:, None, None] * stretch[:, None, :] * half[:, None, :] / half[:, :, None]

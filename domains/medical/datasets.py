@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from domains.manifest import Contract, Subject
-from domains.medical.augment import augment_crops
+from domains.medical.augment import augment_crops, may_mirror
 from domains.medical.entries import Entry, LabelEntry, open_entry, open_label
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch
@@ -78,6 +78,7 @@ class Crops:
         data: Any = recipe.data
         self._label_share = data.label_crop_share if labels is not None else 0.0
         self._flat = contract.rules["kind"] == "2d"
+        self._mirror = may_mirror(contract)
         self._neighbours = contract.rules["neighbours"]
         self._size = (1, *contract.crop_shape) if self._flat else contract.crop_shape
 
@@ -103,7 +104,7 @@ class Crops:
         spacing = torch.tensor([self._cuts[i].image.spacing_mm[axes] for i in subjects], dtype=torch.float32)
         sample_seed = torch.tensor(seeds, dtype=torch.int64)
         if self._augment:
-            crops, targets, found = augment_crops(crops, targets, inside, sample_seed, spacing)
+            crops, targets, found = augment_crops(crops, targets, inside, sample_seed, spacing, mirror=self._mirror)
             assert found is not None
             inside = found
         return Batch(

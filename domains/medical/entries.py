@@ -36,6 +36,8 @@ class Grid(Frozen):
     native_spacing_mm: tuple[float, float, float]
     spacing_known: bool
     """False: the spacing is nominal, so nothing may be reported in mm or ml."""
+    axes: str = "SAR"
+    """D, H, W as letters of R, A, S: "SAR" for axial slices, "RSA" for sagittal ones."""
 
     def save(self, folder: Path) -> None:
         (folder / "grid.json").write_text(self.model_dump_json())

@@ -61,6 +61,11 @@ class Header:
         return through, rest[0], rest[1]
 
     @property
+    def axis_letters(self) -> str:
+        """D, H, W as letters of R, A, S, e.g. "SAR" for axial slices."""
+        return "".join("RAS"[axis] for axis in self.axes)
+
+    @property
     def canonical_spacing_mm(self) -> tuple[float, float, float]:
         """Along R, A, S."""
         found = [0.0, 0.0, 0.0]

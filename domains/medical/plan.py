@@ -7,6 +7,7 @@ through-plane resampling there, since interpolated slices of 4-7 mm show anatomy
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def inspect(candidate: Candidate) -> dict[str, Any]:
     header = read_header(next(iter(candidate.images.values())))
     check_header(header)
     shape, spacing = header.canonical_grid
-    return {"shape": list(shape), "spacing_mm": list(spacing)}
+    return {"shape": list(shape), "spacing_mm": list(spacing), "axes": header.axis_letters}
 
 
 def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
@@ -56,7 +57,7 @@ def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
     pooling, crop = _pooling_and_crop(shape[axes], spacing[axes], longest)
     rules = {
         "orientation": "RAS",
-        "axis_order": "C,D,H,W with D through-plane",
+        "axes": Counter(facts["axes"] for facts in inspections).most_common(1)[0][0],
         "spacing_mm": wanted,
         "channels": list(data.channels),
         "kind": kind,

@@ -153,6 +153,7 @@ def stored_grid(volume: Volume, contract: Contract) -> Grid:
         native_shape=(d, h, w),
         native_spacing_mm=volume.spacing_mm,
         spacing_known=volume.spacing_known,
+        axes="".join("RAS"[int(np.abs(volume.affine[:3, axis]).argmax())] for axis in range(3)),
     )
 
 

@@ -36,7 +36,7 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     spacing = volume.spacing_mm if volume.spacing_known else None
     mask = clean_up(prediction, spacing)
     header = read_header(source)
-    axes = "".join("RAS"[axis] for axis in header.axes)
+    axes = header.axis_letters
     # canonical voxel -> RAS mm -> voxel of the source file
     to_source = np.linalg.inv(header.affine) @ canonical_affine(header)
     result = {

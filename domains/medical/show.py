@@ -66,7 +66,7 @@ def thumbnail(folder: Path) -> bytes:
     inside = entry.read_foreground()
     where = np.argwhere(inside) if inside.any() else np.argwhere(~inside)
     place = tuple(int(c) for c in (where.min(0) + where.max(0)) // 2)
-    figure, _ = _three_planes(entry.read()[0], place, entry.spacing_mm, AXES, width=4.2)
+    figure, _ = _three_planes(entry.read()[0], place, entry.spacing_mm, entry.grid.axes, width=4.2)
     return _png(figure)
 
 

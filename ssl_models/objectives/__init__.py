@@ -67,7 +67,7 @@ class WeightedSum(nn.Module):
     def __init__(self, encoder: Any, parts: dict[str, Any], weights: dict[str, float]) -> None:
         super().__init__()
         self.encoder = encoder
-        self.parts = nn.ModuleDict(parts)
+        self.parts: Any = nn.ModuleDict(parts)
         self.weights = weights
         decoders = [part.decoder for part in parts.values() if part.decoder is not None]
         self.decoder = decoders[0] if decoders else None

@@ -147,6 +147,7 @@ def test_doctor__has_versions_and_no_problem(tmp_path):
     assert found["versions"]["prefect"] and found["devices"] and found["problems"] == []
 
 
+@pytest.mark.slow
 def test_verbs__one_after_the_other(archive, tmp_path):
     home = tmp_path / "home"
     assert answer("ingest", "brain_tumor", archive, "--dry-run", home=home)["seconds"] is None

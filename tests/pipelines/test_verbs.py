@@ -158,3 +158,4 @@ def test_interval__covers_the_mean_and_resamples_groups() -> None:
     repeated = interval(list(np.repeat(values[:10], 10)), [f"g{i // 10}" for i in range(100)])
     assert repeated["high"] - repeated["low"] > 2 * (alone["high"] - alone["low"])
     assert np.isnan(interval([float("nan")], ["g"])["mean"])
+    assert np.isnan(interval([0.2, 0.4], ["g", "g"])["low"])

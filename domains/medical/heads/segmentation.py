@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from domains.head import Prediction
 from domains.manifest import Contract
 from domains.medical import metrics, show
-from domains.medical.augment import LEFT_RIGHT_AXIS
+from domains.medical.augment import LEFT_RIGHT_AXIS, may_mirror
 from domains.medical.entries import open_entry, open_label
 from domains.medical.resample import resample_image
 from ssl_models.losses import dice_cross_entropy
@@ -41,7 +41,7 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
 
     Every voxel is seen by windows of the crop's shape that overlap by half and are blended with Gaussian weights; one
     window where the subject (2D: the slice with its neighbours) is not larger than a crop. The mean is taken with the
-    left-right mirrored subject.
+    left-right mirrored subject (not of sagittal slices).
 
     Args:
         model: crops (B, C, *S) -> logits (B, K, *S). Precision (autocast) is the caller's.
@@ -59,7 +59,9 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
     try:
         with torch.inference_mode():
             straight = _infer(model, crops, contract)
-            mirrored = _infer(model, crops.flip(LEFT_RIGHT_AXIS), contract).flip(LEFT_RIGHT_AXIS)
+            mirrored = straight
+            if may_mirror(contract):
+                mirrored = _infer(model, crops.flip(LEFT_RIGHT_AXIS), contract).flip(LEFT_RIGHT_AXIS)
     finally:
         model.train(training)
     probabilities = ((straight + mirrored) / 2).cpu().numpy()
@@ -151,4 +153,4 @@ def picture(folder: Path, prediction: Prediction, label: Path | None) -> bytes:
     spacing = entry.native_spacing_mm
     mask = clean_up(prediction, spacing if entry.spacing_known else None)
     reference = None if label is None else open_label(label).native
-    return show.overlay(image, mask, reference, spacing, spacing_known=entry.spacing_known)
+    return show.overlay(image, mask, reference, spacing, spacing_known=entry.spacing_known, axes=entry.grid.axes)

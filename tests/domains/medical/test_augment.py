@@ -76,3 +76,13 @@ def test_augment_crops__rotation_keeps_a_circle_round_in_mm(monkeypatch):
     disc = (y**2 + x**2 < 20**2).long()[None, None]
     _, moved, _ = augment.augment_crops(disc.float(), disc, None, torch.tensor([5]), torch.tensor([[1.0, 2.0]]))
     assert (moved != disc).sum() < 0.06 * disc.sum()
+
+
+def test_augment_crops__no_mirroring_of_sagittal_slices():
+    crops = torch.linspace(-1, 1, 32).expand(64, 1, 32, 32).contiguous()
+    seeds = torch.arange(64)
+    slopes = [
+        (augment.augment_crops(crops, None, None, seeds, None, mirror=mirror)[0].diff(dim=-1).mean((1, 2, 3)) < 0).sum()
+        for mirror in (True, False)
+    ]
+    assert 16 < slopes[0] < 48 and slopes[1] == 0

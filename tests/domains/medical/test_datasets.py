@@ -108,7 +108,7 @@ def test_batch__crops_lie_in_the_head(stored):
 def test_batch__volume_smaller_than_the_crop(make_nifti, ball, tmp_path):
     recipe = RECIPES["hippocampus"]
     candidate = Candidate("a", "a", {"image": make_nifti(ball)})
-    contract = plan([{"shape": [48, 48, 48], "spacing_mm": [1, 1, 1]}], recipe)
+    contract = plan([{"shape": [48, 48, 48], "spacing_mm": [1, 1, 1], "axes": "SAR"}], recipe)
     facts = write(read(candidate, recipe), contract, tmp_path)
     subject = Subject(subject_id="a", group_id="a", split_bucket=0, entry="", content_digest="", facts=facts)
     batch = crops([tmp_path], None, [subject], contract, recipe, False).batch([0], [3])

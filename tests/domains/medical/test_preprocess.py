@@ -9,10 +9,10 @@ from domains.errors import Refused
 from domains.manifest import Contract
 from domains.medical.entries import open_entry, open_label
 from domains.medical.labels import checked_label
-from domains.medical.results import write_prediction
 from domains.medical.preprocess import normalise, read, read_label, write, write_label
 from domains.medical.quality import foreground
 from domains.medical.recipes import RECIPES
+from domains.medical.results import write_prediction
 
 TUMOR = RECIPES["brain_tumor"]
 AFFINE = np.diag([-1.5, -1.5, 4.0, 1.0])  # LPS
@@ -20,7 +20,13 @@ AFFINE = np.diag([-1.5, -1.5, 4.0, 1.0])  # LPS
 
 def contract_for(kind, spacing_mm):
     """A contract with what `preprocess` looks at."""
-    rules = {"kind": kind, "neighbours": int(kind == "2d"), "spacing_mm": spacing_mm, "channels": ["flair"]}
+    rules = {
+        "kind": kind,
+        "axes": "SAR",
+        "neighbours": int(kind == "2d"),
+        "spacing_mm": spacing_mm,
+        "channels": ["flair"],
+    }
     crop = (16, 16) if kind == "2d" else (16, 16, 16)
     return Contract(
         domain="medical", version=1, in_channels=3, num_classes=2, crop_shape=crop,
@@ -159,7 +165,7 @@ def test_checked_label__values():
 def test_write_prediction__round_trip_to_the_source(candidate, tmp_path):
     raw, contract = read(candidate, TUMOR), contract_for("2d", [None] * 3)
     truth = read_label(candidate, raw, contract).label
-    (path,) = write_prediction(
+    path, *_ = write_prediction(
         candidate, np.stack([truth == 0, truth == 1]).astype(np.float32), contract, tmp_path / "out"
     )
     source, mask = nib.load(path), nib.load(candidate.label)
