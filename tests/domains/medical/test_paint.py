@@ -38,7 +38,10 @@ def test_painter__patch_of_the_paired_row_and_of_no_other(monkeypatch):
     painted, label = painter(crops, spacing, inside, seeds)
     other = crops.clone()
     other[1] += torch.linspace(-1, 1, 48)
-    changed = [not torch.allclose(a, b, atol=1e-5) for a, b in zip(painter(other, spacing, inside, seeds)[0], painted)]
+    changed = [
+        not torch.allclose(a, b, atol=1e-5)
+        for a, b in zip(painter(other, spacing, inside, seeds)[0], painted, strict=True)
+    ]
     assert changed == [bool(label[0].any()), True, False, False, False, False]
 
 
