@@ -129,6 +129,8 @@ def comparison(answer: dict[str, Any]) -> list[str]:
 def _figure(metric: dict[str, float | None]) -> str:
     if metric["mean"] is None:
         return "not defined"
+    if metric["low"] is None:
+        return f"{metric['mean']:.3f} (no interval, n={metric['n']})"
     return f"{metric['mean']:.3f} ({metric['low']:.3f}-{metric['high']:.3f}, n={metric['n']})"
 
 

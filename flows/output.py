@@ -50,7 +50,10 @@ def command(home: Path | None, as_json: bool) -> Iterator[Command]:
         if not is_trainer():
             print(f"home: {found}", file=sys.stderr)
         running = Command(found)
-        yield running
+        try:
+            yield running
+        except _Stopped as stopped:
+            raise Preempted(f"stopped by {stopped}; what was finished is kept, the same command goes on") from None
     except SelfsightError as error:
         if os.environ.get("SELFSIGHT_DEBUG"):
             traceback.print_exc()
@@ -70,9 +73,19 @@ def command(home: Path | None, as_json: bool) -> Iterator[Command]:
         _answer(answer, {"schema_version": SCHEMA_VERSION, "home": str(running.home), **running.result})
 
 
+class _Stopped(BaseException):
+    """Not an Exception: libraries that try imports or calls and swallow what they raise would swallow the stop."""
+
+
 def _stopped(number: int, frame: FrameType | None) -> NoReturn:
-    """Before a training loop or a run takes the signals over: nothing half-written is kept, so leaving is safe."""
-    raise Preempted(f"stopped by {signal.Signals(number).name}; the same command goes on")
+    """Until a training loop or a run takes the signals over. Nothing half-written is kept, so leaving is safe.
+
+    A trainer leaves at once, since whatever swallowed its only signal would train on; a second signal does so too.
+    """
+    if is_trainer():
+        _leave(Preempted.exit_code)
+    signal.signal(number, lambda *_: _leave(Preempted.exit_code))
+    raise _Stopped(signal.Signals(number).name)
 
 
 def _stdout_becomes_stderr() -> int:

@@ -63,7 +63,7 @@ def generate(folder: Path, subjects: int, seed: int) -> None:
         made = draw_patient(index, seed)
         _save(patient / "flair.nii.gz", made.flair, made.scanner)
         _save(patient / "mask.nii.gz", made.mask, made.scanner)
-    text = "licence: generated\norigin: selfsight, no patient behind it\nspacing: real\n"
+    text = f"namespace: heads-{seed}\nlicence: generated\norigin: selfsight, no patient behind it\nspacing: real\n"
     (folder / "dataset.yaml").write_text(text)
 
 

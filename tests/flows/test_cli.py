@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = [f"--set={verb}.{key}={value}" for verb in ("pretrain", "finetune")
@@ -30,6 +34,16 @@ def answer(*words: object, home: Path) -> dict:
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["schema_version"] == 1 and last["home"] == str(home)
     return last
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The program in this process, where its imports are paid for once: the way to run it."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +80,16 @@ def test_help__names_every_command():
         (("whois", "0123456789abcdef"), "none of these ids"),
     ],
 )
-def test_usage_errors__exit_2_with_one_message_and_no_traceback(tmp_path, words, says):
-    done = selfsight(*words, home=tmp_path / "home")
-    assert done.returncode == 2
+def test_usage_errors__exit_2_with_one_message_and_no_traceback(here, tmp_path, words, says):
+    done = here(*words, "--home", tmp_path / "home")
+    assert done.exit_code == 2
     assert says in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_usage_errors__traceback_on_request(tmp_path, monkeypatch):
-    monkeypatch.setenv("SELFSIGHT_DEBUG", "1")
-    assert "Traceback" in selfsight("recipes", "nope", home=tmp_path).stderr
+def test_usage_errors__traceback_on_request(here, tmp_path):
+    os.environ["SELFSIGHT_DEBUG"] = "1"
+    assert "Traceback" in here("recipes", "nope", "--home", tmp_path).stderr
 
 
 def test_json__an_error_is_an_object_too(tmp_path):
@@ -112,8 +126,8 @@ with command(Path({str(tmp_path)!r}), True) as c:
     assert json.loads(done.stdout) == {"error": "ZeroDivisionError: division by zero", "exit_code": 1}
 
 
-def test_recipes__yaml_is_a_recipe_file(tmp_path):
-    printed = selfsight("recipes", "brain_tumor", "--set", "seed=5", home=tmp_path)
+def test_recipes__yaml_is_a_recipe_file(here, tmp_path):
+    printed = here("recipes", "brain_tumor", "--set", "seed=5", "--home", tmp_path)
     (tmp_path / "mine.yaml").write_text(printed.stdout)
     from flows.options import recipe_of
 
@@ -129,11 +143,11 @@ def test_with_epochs__passes_over_the_subjects_become_steps():
     assert with_epochs(recipe, "pretrain", None, subjects=20) == recipe
 
 
-def test_ingest__nothing_usable_is_exit_3(tmp_path):
+def test_ingest__nothing_usable_is_exit_3(here, tmp_path):
     (tmp_path / "source" / "p1").mkdir(parents=True)
     (tmp_path / "source" / "p1" / "p1_flair.nii.gz").write_bytes(b"not an image")
-    done = selfsight("ingest", "brain_tumor", tmp_path / "source", home=tmp_path / "home")
-    assert done.returncode == 3
+    done = here("ingest", "brain_tumor", tmp_path / "source", "--home", tmp_path / "home")
+    assert done.exit_code == 3
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
 
 
@@ -168,3 +182,22 @@ def test_verbs__one_after_the_other(archive, tmp_path):
     assert all(Path(file).is_file() for file in said["outputs"][0]["files"])
     known = answer("whois", judged["cases"][0]["subject_id"], home=home)
     assert str(archive) in next(iter(known["ids"].values()))
+
+
+def test_stop__is_not_swallowed_by_a_library_that_swallows_errors(tmp_path):
+    call = f"""
+import os, signal
+from pathlib import Path
+from flows.output import command
+with command(Path({str(tmp_path)!r}), True) as c:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Exception:
+        pass
+    c.done({{}})
+"""
+    for environment in ({}, {"SELFSIGHT_PARENT": "1"}):
+        done = subprocess.run(
+            [sys.executable, "-c", call], capture_output=True, text=True, cwd=ROOT, env=os.environ | environment
+        )
+        assert done.returncode == 75, done.stderr

@@ -26,7 +26,7 @@ WINDOWS_AT_ONCE = {2: 16, 3: 2}
 """By number of spatial axes."""
 SMALLEST_MM3 = 50.0
 SMALLEST_VOXELS = 10
-SMALLEST_SHARE = 0.1
+SMALLEST_SHARE = 0.25
 """A component below the volume (voxels where the spacing is unknown) or below this share of the largest is dropped."""
 
 
@@ -92,7 +92,7 @@ def clean_up(prediction: Prediction, spacing_mm: Sequence[float] | None) -> np.n
     """The mask that is scored and written: the likeliest class, without specks.
 
     A component of all classes together is dropped when it is smaller than 50 mm3 (10 voxels where the spacing is not
-    known) or than a tenth of the largest component.
+    known) or than a quarter of the largest component.
 
     Args:
         prediction: (K, *S) probabilities, background first.

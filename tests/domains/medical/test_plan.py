@@ -13,7 +13,7 @@ TUMOR, HIPPOCAMPUS = RECIPES["brain_tumor"], RECIPES["hippocampus"]
 
 
 def facts(shape, spacing):
-    return [{"shape": list(shape), "spacing_mm": list(spacing)}]
+    return [{"shape": list(shape), "spacing_mm": list(spacing), "axes": "SAR"}]
 
 
 def test_plan__thick_slices_are_2d():

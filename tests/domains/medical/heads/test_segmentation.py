@@ -91,7 +91,7 @@ def test_clean_up__drops_specks():
 def test_clean_up__share_of_the_largest():
     mask = np.zeros((1, 40, 40), np.float32)
     mask[0, :20, :20] = 1  # 400
-    mask[0, 30:33, 30:40] = 1  # 30: below a tenth
+    mask[0, 30:33, 30:40] = 1  # 30: below a quarter
     assert segmentation.clean_up(np.stack([1 - mask, mask]), None).sum() == 400
 
 
