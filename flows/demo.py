@@ -11,9 +11,12 @@ from domains.errors import UsageError
 from flows.run import run
 
 RECIPES = {"medical": "brain_tumor"}
-SUBJECTS = 24
+SUBJECTS = 16
 SEED = 7
-SHORT = {"pretrain.steps": "200", "finetune.steps": "150", "pretrain.warmup_steps": "20", "finetune.warmup_steps": "20"}
+SHORT = {
+    "pretrain.steps": "120", "pretrain.batch_size": "8", "pretrain.warmup_steps": "20",
+    "finetune.steps": "100", "finetune.batch_size": "8", "finetune.warmup_steps": "10",
+}  # fmt: skip
 
 
 def demo(kind: str, source: Path | None, home: Path) -> dict[str, Any]:
