@@ -25,6 +25,7 @@ check: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python tests/cli_reference.py > docs/cli.md
+	$(BIN)/python tests/readme_map.py
 
 # Every verb on a labelled folder: `make study DATA=my/`.
 study: $(INSTALLED)
