@@ -12,7 +12,7 @@ from flows.run import run
 
 RECIPES = {"medical": "brain_tumor"}
 SUBJECTS = 16
-SEED = 7
+SEED = 0
 SHORT = {
     "pretrain.steps": "120", "pretrain.batch_size": "8", "pretrain.warmup_steps": "20",
     "finetune.steps": "100", "finetune.batch_size": "8", "finetune.warmup_steps": "10",
