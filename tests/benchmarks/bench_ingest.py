@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-SHAPE = (160, 160, 96)
+SHAPE = (128, 128, 64)
 
 
 def write_archive(folder: Path, volumes: int) -> None:
