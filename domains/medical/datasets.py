@@ -147,16 +147,8 @@ class Crops:
         return window
 
 
-def crops(
-    entries: Sequence[Path],
-    labels: Sequence[Path] | None,
-    subjects: Sequence[Subject],
-    contract: Contract,
-    recipe: Recipe,
-    augment: bool,
-) -> Crops:
-    """Random crops of stored subjects, read lazily."""
-    return Crops(entries, labels, subjects, contract, recipe, augment)
+crops = Crops
+"""The domain's word for it."""
 
 
 def _some_places(inside: np.ndarray) -> np.ndarray:
