@@ -38,8 +38,9 @@ class Handle:
         from pipelines.ingest import ingest
         from pipelines.models import open_model
 
-        recipe = open_model(self.folder).recipe.changed(changes or {})
-        taken = ingest(Path(data), recipe, self.home)
+        encoder = open_model(self.folder)
+        recipe = encoder.recipe.changed(changes or {})
+        taken = ingest(Path(data), recipe, self.home, contract=encoder.contract)
         trained = finetune(recipe, self.home, encoder=self.folder, label_budget=label_budget, data=taken.manifest)
         return Handle(trained.folder, self.home)
 

@@ -81,7 +81,7 @@ def finetune(
     with command(home, as_json) as c:
         wanted = recipe_of(recipe, changes, recipe_file)
         if source is not None:
-            _ingested(wanted, source, c)
+            _ingested(wanted, source, c, like=encoder)
         wanted = _in_epochs(wanted, "finetune", epochs, c.home, data)
         if dry_run:
             from flows.estimate import estimate_training
@@ -186,13 +186,20 @@ def _exit_codes() -> None:
     """From a raw archive of unlabelled images to a registered, evaluated model."""
 
 
-def _ingested(recipe: Any, source: Path, c: Command) -> dict[str, Any]:
+def _ingested(recipe: Any, source: Path, c: Command, like: str | None = None) -> dict[str, Any]:
+    """Ingests a folder; a new dataset is prepared as that of the encoder `like` was, where one is named."""
     from flows.estimate import remember_ingest
     from pipelines.dataset import find_dataset
     from pipelines.ingest import ingest as verb
 
     first, started = find_dataset(recipe, c.home) is None, time.monotonic()
-    taken = verb(source, recipe, c.home)
+    contract = None
+    if like not in (None, "none"):
+        from pipelines.models import open_model
+        from pipelines.tracking import resolve
+
+        contract = open_model(resolve(c.home, like)).contract
+    taken = verb(source, recipe, c.home, contract=contract)
     if first:  # later ones read only new files
         remember_ingest(recipe, taken.counts["found"], time.monotonic() - started, c.home)
     refused = [{"file": file, "reason": reason} for file, reason in taken.refused]

@@ -45,8 +45,15 @@ class _Taken:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
-def ingest(source: Path, recipe: Recipe, home: Path) -> Ingested:
+def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | None = None) -> Ingested:
     """Adds a source folder to the recipe's dataset; files that did not change since are not read again.
+
+    Args:
+        source: the folder.
+        recipe: whose dataset it joins.
+        home: whose store takes it.
+        contract: of an encoder that is to be fine-tuned on a new dataset, which is then prepared as that encoder's
+            was. Without it the archive's own fingerprint decides.
 
     Raises:
         UsageError: the source is not a folder.
@@ -55,7 +62,7 @@ def ingest(source: Path, recipe: Recipe, home: Path) -> Ingested:
     home = Path(home)
     with locked(home / "locks" / f"dataset-{dataset_file(recipe, home).stem}"):
         previous = find_dataset(recipe, home)
-        manifest, _, dataset, refused = take_in(Path(source), recipe, home, previous=previous)
+        manifest, _, dataset, refused = take_in(Path(source), recipe, home, previous=previous, contract=contract)
         keep_dataset(dataset, recipe, home)
     store = Store(home)
     return Ingested(
@@ -89,7 +96,7 @@ def take_in(
             f"this dataset was prepared by version {old.contract.version} of {domain.name}, the code is version "
             f"{domain.version}: remove {dataset_file(recipe, home)} and ingest its sources again"
         )
-    contract = contract or (old.contract if old else None) or _plan(domain, scan, recipe)
+    contract = old.contract if old else _plan(domain, scan, recipe, contract)
     taker = _Taker(domain, scan, source, recipe, contract, store, identity, previous, old)
     taken: list[_Taken] = []
     with Progress(f"ingest {recipe.name}", len(scan.candidates), unit="subjects") as progress:
@@ -201,8 +208,11 @@ class _Taker:
         return _Taken(records, subject, label if subject else None, refused)
 
 
-def _plan(domain: Domain, scan: Scan, recipe: Recipe) -> Contract:
-    """The contract from the fingerprint of the headers that can be read; `take` refuses the others with a reason."""
+def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> Contract:
+    """The contract from the fingerprint of the headers that can be read; `take` refuses the others with a reason.
+
+    With `like`, its preprocessing holds and only the classes are the recipe's.
+    """
     inspections, reasons = [], set()
     for candidate in scan.candidates:
         try:
@@ -212,7 +222,8 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe) -> Contract:
     if not inspections:
         why = "; ".join(sorted(reasons)[:3]) or scan.layout
         raise NothingUsable(f"none of {len(scan.candidates)} candidate files is usable ({why})")
-    return domain.plan(inspections, recipe)
+    planned = domain.plan(inspections, recipe)
+    return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
 
 def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Taken]:

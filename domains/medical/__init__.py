@@ -1,6 +1,7 @@
 """The medical domain: MRI volumes, one channel or several, with or without segmentation labels."""
 
 from domains.domain import Domain
+from domains.medical.dataset_yaml import schema
 from domains.medical.datasets import crops
 from domains.medical.generate import generate
 from domains.medical.heads import HEADS
@@ -31,4 +32,5 @@ DOMAIN = Domain(
     picture=thumbnail,
     panels=panels,
     generate=generate,
+    dataset_yaml=schema(),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from domains.errors import UsageError
 from domains.recipe import Frozen
@@ -18,10 +18,14 @@ FILE = "dataset.yaml"
 class DatasetYaml(Frozen):
     """Every key is optional. Without `images` the layout is recognised, and the other keys hold for it."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     namespace: str | None = None
     """Keeps equal patient names of two sources apart; two folders with one namespace share their patients."""
     licence: str = "not stated"
+    """Of the data, as its publisher states it; carried into every report."""
     origin: str = ""
+    """Where the data comes from and how to cite it."""
     spacing: Literal["real", "nominal"] = "real"
     """nominal: the files' spacing is not the scanner's, so nothing is reported in mm or ml."""
     images: dict[str, str] = Field(default_factory=dict)
@@ -63,6 +67,11 @@ class DatasetYaml(Frozen):
             return subject
         found = re.search(self.group, subject)
         return found["group"] if found else None
+
+
+def schema() -> dict[str, str]:
+    """Key -> meaning, for `selfsight dataset check`."""
+    return {key: " ".join((field.description or "").split()) for key, field in DatasetYaml.model_fields.items()}
 
 
 def read_dataset_yaml(folder: Path) -> DatasetYaml | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from nifti_files import write_nifti
 
 from domains.errors import ContractMismatch, GateRefused, NothingUsable, UsageError
 from domains.recipe import Recipe
@@ -80,6 +81,21 @@ def test_finetune__encoder_of_other_preprocessing__refused_with_both_sides(done:
     ingest(archive, other, done.home)
     with pytest.raises(ContractMismatch, match=r"the data has .*the encoder has"):
         finetune(other, done.home, encoder=done.encoder.folder)
+
+
+def test_finetune__registered_encoder_on_another_archive(done: Done, tmp_path: Path) -> None:
+    """The team's images have another spacing; they are prepared as the encoder's were, not as their own plan says."""
+    for i in range(4):
+        image = write_nifti(tmp_path / "archive" / f"p{i}" / "flair.nii.gz", seed=i)
+        mask = np.zeros((48, 48, 12), np.uint8)
+        mask[20:28, 20:28, 5:7] = 1
+        nibabel.save(nibabel.Nifti1Image(mask, nibabel.load(image).affine), image.with_name("mask.nii.gz"))
+    encoder = open_model(done.encoder.folder)
+    home = tmp_path / "home"
+    ingest(tmp_path / "archive", done.recipe, home, contract=encoder.contract)
+    model = open_model(finetune(done.recipe, home, encoder=done.encoder.folder).folder)
+    assert model.contract.input_rules() == encoder.contract.input_rules()
+    assert model.info["start"]["decoder_kept"]
 
 
 def test_evaluate__result_says_everything(done: Done) -> None:
