@@ -184,16 +184,15 @@ class BlockFiller(nn.Module):
         )
 
     def token_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The coarsest stride times what brings its greatest axis up to `block_voxels`.
+        """`block_voxels` along the axes of the greatest stride, in proportion along the others.
 
-        Along an axis where that does not divide the crop, or leaves a single block, the next smaller multiple that
-        does is taken.
+        Where that does not divide the crop, or leaves a single block, the next smaller size that does is taken.
         """
-        multiple = max(1, round(self.block_voxels / max(self.stride)))
         shape = []
-        for cells, stride in zip(grid_of(size, self.stride), self.stride, strict=True):
-            most = max(1, min(multiple, cells // 2))
-            shape.append(stride * next(n for n in range(most, 0, -1) if cells % n == 0))
+        for length, stride in zip(size, self.stride, strict=True):
+            wanted = round(self.block_voxels * stride / max(self.stride))
+            most = max(1, min(wanted, length // 2))
+            shape.append(next(n for n in range(most, 0, -1) if length % n == 0))
         return tuple(shape)
 
     def forward(self, encoder: Encoder, crops: Tensor, split: Split) -> tuple[Tensor, Tensor]:

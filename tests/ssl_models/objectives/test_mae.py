@@ -124,9 +124,9 @@ def test_token_shape__blocks_follow_the_strides() -> None:
     encoder = build("resunet", size="tiny", in_channels=1, geometry=Geometry((16, 48, 48), pooling, (8, 8, 8)))
     filler = BlockFiller(encoder, 16)
     assert filler.token_shape((16, 48, 48)) == (8, 16, 16)
-    assert filler.token_shape((16, 40, 48)) == (8, 8, 16)
-    assert filler.token_shape((4, 16, 16)) == (4, 8, 8)
-    assert BlockFiller(encoder, 1).token_shape((16, 48, 48)) == (4, 8, 8)
+    assert filler.token_shape((16, 40, 48)) == (8, 10, 16)
+    assert filler.token_shape((4, 16, 16)) == (2, 8, 8)
+    assert BlockFiller(encoder, 4).token_shape((16, 48, 48)) == (2, 4, 4)
 
 
 def test_init__and_forward_refuse_what_cannot_be() -> None:
