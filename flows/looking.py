@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,7 +81,11 @@ def registry(home: Home = None, as_json: Json = False) -> None:
         from pipelines.tracking import list_models
 
         models = list_models(c.home)
-        lines = ["  ".join(f"{value}" for value in model.values()) for model in models]
+        lines = [
+            f"{model['uri']:<34} {', '.join(model['aliases']) or '-':<12} "
+            f"{datetime.fromtimestamp(model['created'] / 1000):%Y-%m-%d %H:%M}  {model['description']}"
+            for model in models
+        ]
         c.done({"models": models}, *(lines or ["no model is registered in this home"]))
 
 
@@ -119,10 +124,10 @@ def summary(answer: dict[str, Any]) -> list[str]:
 def comparison(answer: dict[str, Any]) -> list[str]:
     """Every metric of the model beside the trivial competitor, with 95 % intervals."""
     trivial = answer["trivial"]
-    lines = [f"{'metric':<24}{'model':<26}{trivial['name']}"]
+    lines = [f"{'metric':<20}  {'model':<32}  {trivial['name']}"]
     for name, mine in answer["metrics"].items():
         theirs = trivial["metrics"].get(name)
-        lines.append(f"{name:<24}{_figure(mine):<26}{_figure(theirs) if theirs else ''}")
+        lines.append(f"{name:<20}  {_figure(mine):<32}  {_figure(theirs) if theirs else ''}")
     return lines
 
 

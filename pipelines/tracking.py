@@ -373,11 +373,6 @@ def list_models(home: Path) -> list[dict[str, Any]]:
     return sorted(versions, key=lambda v: (v["name"], v["version"]))
 
 
-def set_alias(home: Path, name: str, alias: str, version: int) -> None:
-    """Moves an alias (`champion`, ...) to a version of a model."""
-    client(home).set_registered_model_alias(name, alias, str(version))
-
-
 def _known(home: Path) -> str:
     models = list_models(home)
     known = [m["uri"] for m in models] + [f"models:/{m['name']}@{alias}" for m in models for alias in m["aliases"]]

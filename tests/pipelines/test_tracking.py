@@ -19,7 +19,7 @@ import torch
 from domains.errors import UsageError
 from pipelines import tracking
 from pipelines.checkpoint import Damaged, read_model, write_model
-from pipelines.tracking import Tracker, list_models, register_model, resolve, set_alias, sync, tracking_uri
+from pipelines.tracking import Tracker, client, list_models, register_model, resolve, sync, tracking_uri
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_register_model__versions_aliases_and_the_same_twice(home: Path, tmp_pat
     assert _register(home, one) == "models:/brain-tumor/1"
     assert _register(home, two) == "models:/brain-tumor/2"
     assert _register(home, one) == "models:/brain-tumor/1"
-    set_alias(home, "brain-tumor", "champion", 1)
+    client(home).set_registered_model_alias("brain-tumor", "champion", "1")
     first, second = list_models(home)
     assert (first["aliases"], second["aliases"]) == (["champion"], ["challenger"])
     assert first["tags"]["manifest"] == "m" and first["description"] == "Dice 0.8" and first["run_id"]
