@@ -14,8 +14,8 @@ RECIPES = {"medical": "brain_tumor"}
 SUBJECTS = 16
 SEED = 0
 SHORT = {
-    "pretrain.steps": "120", "pretrain.batch_size": "8", "pretrain.warmup_steps": "20",
-    "finetune.steps": "100", "finetune.batch_size": "8", "finetune.warmup_steps": "10",
+    "pretrain.steps": "150", "pretrain.batch_size": "8", "pretrain.warmup_steps": "20",
+    "finetune.steps": "400", "finetune.batch_size": "8", "finetune.warmup_steps": "20",
 }  # fmt: skip
 
 

@@ -150,7 +150,7 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged:
-            self.averaged.update(self.module)
+            self.averaged.update(self.module, account.step)
         account.step += 1
         account.last_loss = loss
         self._record(loss, losses.parts, {"learning_rate": rate, "gradient_norm": float(norm)})

@@ -78,6 +78,7 @@ class AveragedWeights:
     """Exponential moving average of a model's parameters and floating-point buffers, in float32.
 
     Source: Polyak, Juditsky 1992; as a teacher Tarvainen, Valpola 2017 (arXiv 1703.01780).
+    Differs: the decay rises from 0.1 to its value, so that a short training does not average its random start in.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -86,9 +87,10 @@ class AveragedWeights:
         self._averaged = {name: tensor.detach().clone() for name, tensor in _weights(model).items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """averaged <- decay * averaged + (1 - decay) * model, in place."""
-        torch._foreach_lerp_(list(self._averaged.values()), list(_weights(model).values()), 1 - self.decay)
+    def update(self, model: nn.Module, step: int) -> None:
+        """averaged <- d * averaged + (1 - d) * model, in place, with d = min(decay, (1 + step) / (10 + step))."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self._averaged.values()), list(_weights(model).values()), 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged tensors by name; also what `model.load_state_dict(..., strict=False)` takes."""

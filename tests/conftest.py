@@ -13,6 +13,9 @@ def private_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """No test touches the user's key or a home it did not make."""
     monkeypatch.setenv("SELFSIGHT_KEY", str(tmp_path_factory.mktemp("key") / "key"))
     monkeypatch.delenv("SELFSIGHT_HOME", raising=False)
+    # set first, so that what `mlflow.set_tracking_uri` leaves in the environment goes at the end of the test
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
 
 @pytest.fixture(scope="session")

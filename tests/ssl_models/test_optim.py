@@ -95,20 +95,21 @@ def test_averaged_weights__follow_the_formula_and_resume() -> None:
     averaged = optim.AveragedWeights(model, decay=0.9)
     expected = {name: value.clone() for name, value in averaged.state_dict().items()}
     assert "1.running_mean" in expected and "1.num_batches_tracked" not in expected
-    for _ in range(3):
+    for step in (0, 50, 1000):
         with torch.no_grad():
             for value in model.parameters():
                 value.add_(1)
-        averaged.update(model)
+        averaged.update(model, step)
         now = model.state_dict()
-        expected = {name: 0.9 * value + 0.1 * now[name] for name, value in expected.items()}
+        decay = {0: 1 / 10, 50: 51 / 60, 1000: 0.9}[step]
+        expected = {name: decay * value + (1 - decay) * now[name] for name, value in expected.items()}
     for name, value in averaged.state_dict().items():
         torch.testing.assert_close(value, expected[name])
 
     resumed = optim.AveragedWeights(model, decay=0.9)
     resumed.load_state_dict({name: value.clone() for name, value in averaged.state_dict().items()})
-    averaged.update(model)
-    resumed.update(model)
+    averaged.update(model, 7)
+    resumed.update(model, 7)
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in averaged.state_dict().items())
     with pytest.raises(ValueError, match="do not belong"):
         resumed.load_state_dict({})
