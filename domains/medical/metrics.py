@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,10 +60,13 @@ def overlap(predicted: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[f
     pair = [np.pad(mask[box], 1) for mask in (predicted, reference)]
     y_pred, y = (torch.from_numpy(mask)[None, None].float() for mask in pair)
     spacing = None if spacing_mm is None else [float(s) for s in spacing_mm]
-    distance = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing)
-    surface = compute_surface_dice(
-        y_pred, y, class_thresholds=[TOLERANCE[unit(spacing_mm)]], include_background=True, spacing=spacing
-    )
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns of an argument that only it passes to itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy.*", category=FutureWarning)
+        distance = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing)
+        surface = compute_surface_dice(
+            y_pred, y, class_thresholds=[TOLERANCE[unit(spacing_mm)]], include_background=True, spacing=spacing
+        )
     return {"dice": float(compute_dice(y_pred, y)), "hd95": float(distance), "nsd": float(surface)}
 
 
