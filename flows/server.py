@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from domains.errors import SelfsightError
+from domains.errors import Preempted, SelfsightError
 
 START_SECONDS = 120.0
 WATCH_SECONDS = 5.0
@@ -124,7 +124,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
     process.kill()
     process.wait()
     if stopping():
-        raise SelfsightError("stopped while the Prefect server was starting")
+        raise Preempted("stopped while the Prefect server was starting; the same command goes on")
     raise SelfsightError(f"the Prefect server did not start within {START_SECONDS:.0f} s; its log is {log}")
 
 
@@ -173,7 +173,7 @@ def _mutex(home: Path, stopping: Callable[[], bool]) -> Iterator[None]:
     with open(_lock(home, "server"), "a") as file:
         while not _try_lock(file):
             if stopping():
-                raise SelfsightError("stopped while waiting for the Prefect server")
+                raise Preempted("stopped while waiting for the Prefect server; the same command goes on")
             time.sleep(0.1)
         yield
 
