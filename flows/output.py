@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from domains.errors import Preempted, SelfsightError
 from flows.settings import find_home, prepare_environment
-from flows.stopping import Abandoned, is_trainer
+from flows.stopping import is_trainer
 
 SCHEMA_VERSION = 1
 
@@ -60,7 +60,7 @@ def command(home: Path | None, as_json: bool) -> Iterator[Command]:
         elif not is_trainer():  # what a trainer has to say, the run that started it says
             print(f"error: {error}", file=sys.stderr)
         _answer(answer, {"error": str(error), "exit_code": error.exit_code})
-        if isinstance(error, Abandoned):
+        if isinstance(error, Preempted):
             _leave(error.exit_code)
         raise SystemExit(error.exit_code) from None
     except Exception as error:
@@ -104,7 +104,9 @@ def _answer(descriptor: int | None, value: dict[str, Any]) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process without waiting for threads that cannot be interrupted."""
+    """Ends the process at once. After a stop a thread may still be in a library's C code, where it can neither be
+    interrupted nor survive the interpreter's end (a fatal error, exit -6); what is kept is on disk by then.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

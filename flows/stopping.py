@@ -31,10 +31,6 @@ PARENT = "SELFSIGHT_PARENT"
 PR_SET_PDEATHSIG = 1
 
 
-class Abandoned(Preempted):
-    """Stopped while a thread still works: the process must be left at once."""
-
-
 class Stop:
     """Whether somebody asked to stop, and the trainer to tell."""
 
@@ -96,7 +92,7 @@ def in_thread(work: Callable[[], Result], stop: Stop) -> Result:
     """What `work` returns or raises, from a thread, while this one stays free for signals.
 
     Raises:
-        Abandoned: asked to stop, and `work` did not end by itself.
+        Preempted: asked to stop, and `work` did not end by itself: the process must be left at once.
     """
     results: list[Result] = []
     errors: list[BaseException] = []
@@ -112,7 +108,7 @@ def in_thread(work: Callable[[], Result], stop: Stop) -> Result:
     while thread.is_alive():
         thread.join(0.1)
         if thread.is_alive() and stop._overdue():
-            raise Abandoned("stopped; what was finished is kept, the same command goes on")
+            raise Preempted("stopped; what was finished is kept, the same command goes on")
     if errors:
         raise errors[0]
     return results[0]

@@ -15,7 +15,7 @@ import pytest
 
 from domains.errors import Preempted
 from flows import stopping
-from flows.stopping import Abandoned, Stop, in_thread, owning_signals
+from flows.stopping import Stop, in_thread, owning_signals
 
 CHILD_OF_CHILD = """
 import os, subprocess, sys, time
@@ -56,7 +56,7 @@ def test_in_thread__work_that_does_not_notice_is_abandoned(monkeypatch, number):
     forever = threading.Event()
     with owning_signals() as stop:
         threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-        with pytest.raises(Abandoned):
+        with pytest.raises(Preempted):
             in_thread(forever.wait, stop)
     forever.set()
 
