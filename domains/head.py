@@ -37,3 +37,9 @@ class Head:
     """Details of all cases -> figures that are not means over cases (FROC, ...), as JSON."""
     picture: Callable[[Path, Prediction, Path | None], bytes]
     """subject entry, prediction, label entry if there is one -> PNG overlay."""
+    propose: Callable[[Path, Contract], Prediction] | None = None
+    """A guess at the label from general knowledge alone, for the objective `proposals`; None: nothing is known."""
+    accounting: Sequence[str] = ()
+    """Which labels the settings of `trivial` and `propose` have seen, in sentences for every study."""
+    write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
+    """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from domains.errors import RecipeError
 
@@ -51,6 +51,11 @@ class Pretrain(Training):
 
 class Finetune(Training):
     augment: bool = True
+    frozen_encoder: bool = False
+    """Only the decoder learns."""
+    self_training: float = Field(default=0, ge=0)
+    """How many labelled groups the unlabelled development subjects together count as, with the masks of the model that
+    pretraining alone gives (zero labels); 0 is off, as it is where pretraining gives no such model."""
 
 
 class Recipe(Frozen):
@@ -63,11 +68,21 @@ class Recipe(Frozen):
     encoder: Literal["resunet", "vit"] = "resunet"
     size: Literal["tiny", "small", "base"] = "tiny"
     seed: int = Field(default=0, ge=0)
+    fold: str | None = None
+    """"i/n" holds out the i-th of n equal parts of the groups instead of the usual fifth."""
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     devices: int = Field(default=1, gt=0)
     data: Frozen
     pretrain: Pretrain
     finetune: Finetune
+
+    @field_validator("fold")
+    @classmethod
+    def _is_fold(cls, fold: str | None) -> str | None:
+        index, _, count = (fold or "1/2").partition("/")
+        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count) and int(count) >= 2):
+            raise ValueError("a fold is written i/n with 1 <= i <= n and n >= 2")
+        return fold
 
     def digest(self, *parts: str) -> str:
         """sha256 (hex) of the named fields (all of them by default): a part of cache keys."""

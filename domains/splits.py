@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domains.errors import GateRefused
+from domains.errors import GateRefused, UsageError
 from domains.manifest import Subject
 
 TEST_BUCKETS = 200
 """Of 1,000: about a fifth of the groups are held out."""
 
 
-def split_bucket(namespace: str, group: str) -> int:
+def split_bucket(namespace: str, group: str | int) -> int:
     """Unkeyed hash of a group, 0..999: the same on every machine, and too coarse to name anybody."""
     return int(hashlib.sha256(f"{namespace}/{group}".encode()).hexdigest()[:12], 16) % 1000
 
@@ -28,24 +28,32 @@ class Split:
     """True when there were fewer than three groups, so that subjects, not groups, were held out."""
 
 
-def split(subjects: Sequence[Subject]) -> Split:
-    """Held-out and development subjects, both ordered by subject id.
+def split(subjects: Sequence[Subject], fold: str | None = None) -> Split:
+    """Held-out and development subjects, both in an order that does not depend on the key of their ids.
 
     A group is held out when its bucket is below 200 of 1,000. When chance leaves one side empty, the fifth of the
     groups with the lowest buckets (at least one) is held out. With fewer than three groups the subjects take the
     groups' place and the split says so.
+
+    Args:
+        subjects: of a manifest.
+        fold: "i/n" holds out the i-th (from 1) of n equal parts of the groups in the order of their buckets instead,
+            so that n folds together hold out every group once.
+
+    Raises:
+        UsageError: fewer groups than folds.
     """
-    subjects = sorted(subjects, key=lambda s: s.subject_id)
+    subjects = sorted(subjects, key=_unkeyed)
     groups = {s.group_id for s in subjects}
     within_group = len(groups) < 3
 
     def unit(subject: Subject) -> tuple[int, str]:
         if within_group:
-            return split_bucket("within-group", subject.subject_id), subject.subject_id
+            return split_bucket("within-group", subject.content_digest), subject.subject_id
         return subject.split_bucket, subject.group_id
 
-    units = sorted({unit(s) for s in subjects})
-    held_out = {u for u in units if u[0] < TEST_BUCKETS}
+    units = sorted(dict.fromkeys(unit(s) for s in subjects), key=lambda u: u[0])  # then in the order of the content
+    held_out = _part(units, fold) if fold else {u for u in units if u[0] < TEST_BUCKETS}
     if not held_out or len(held_out) == len(units):
         held_out = set(units[: max(1, len(units) // 5)]) if len(units) > 1 else set()
     test = tuple(s for s in subjects if unit(s) in held_out)
@@ -55,9 +63,27 @@ def split(subjects: Sequence[Subject]) -> Split:
 
 def label_budget(subjects: Sequence[Subject], groups: int | None, seed: int) -> tuple[Subject, ...]:
     """Subjects of the first `groups` groups in a seeded order: nested (3 in 10 in 30), equal for every arm."""
-    order = sorted({s.group_id for s in subjects}, key=lambda g: split_bucket(f"budget-{seed}", g))
+    order = budget_order(subjects, seed)
     chosen = set(order if groups is None else order[:groups])
-    return tuple(s for s in sorted(subjects, key=lambda s: s.subject_id) if s.group_id in chosen)
+    return tuple(s for s in sorted(subjects, key=_unkeyed) if s.group_id in chosen)
+
+
+def budget_order(subjects: Sequence[Subject], seed: int) -> list[str]:
+    """Every group of the subjects in the seeded order in which label budgets take them; the same under every key."""
+    ordered = sorted(subjects, key=lambda s: (split_bucket(f"budget-{seed}", s.split_bucket), _unkeyed(s)))
+    return list(dict.fromkeys(s.group_id for s in ordered))
+
+
+def _unkeyed(subject: Subject) -> tuple[int, str]:
+    """A subject's place by bucket and content: equal in every home, whatever its key."""
+    return subject.split_bucket, subject.content_digest
+
+
+def _part(units: Sequence[tuple[int, str]], fold: str) -> set[tuple[int, str]]:
+    index, count = (int(number) for number in fold.split("/"))
+    if len(units) < count:
+        raise UsageError(f"{len(units)} groups cannot make {count} folds; use fewer folds or ingest more groups")
+    return set(units[len(units) * (index - 1) // count : len(units) * index // count])
 
 
 def refuse_leak(*, trained_groups: set[str], trained_digests: set[str], evaluated: Sequence[Subject]) -> None:

@@ -64,7 +64,7 @@ def evaluate(model: Path, home: Path, *, source: Path | None = None, transductiv
     if source is None:
         manifest = read_manifest(store.path("manifest", loaded.info["lineage"]["manifest"]))
         labels = read_labels(store, loaded.recipe, loaded.info["lineage"]["labels"])
-        parts = split(manifest.subjects)
+        parts = split(manifest.subjects, loaded.recipe.fold)
         subjects, within_group = parts.test, parts.within_group
     else:
         manifest, labels, _, _ = take_in(source, loaded.recipe, store.home, contract=loaded.contract)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from domains.domain import load
+from domains.domain import CropSource, load
 from domains.errors import NothingUsable, UsageError
 from domains.head import Head
-from domains.manifest import Labels, Manifest, Subject
+from domains.manifest import Contract, Labels, Manifest, Subject
 from domains.recipe import Recipe
 from domains.splits import label_budget as within_budget
 from domains.splits import split
@@ -21,6 +22,7 @@ from pipelines.dataset import label_entries, open_dataset, subject_entries
 from pipelines.loop import Job, train
 from pipelines.models import DenseModel, Loaded, new_model, open_model, start_from
 from pipelines.pretrain import Trained
+from pipelines.pseudo import masks_of
 from pipelines.runtime import versions
 from pipelines.tracking import Tracker
 from ssl_models.protocols import Batch, Losses
@@ -39,8 +41,9 @@ class Supervised(nn.Module):
 
 
 def finetune(
-    recipe: Recipe, home: Path, *, encoder: Path | None, label_budget: int | None = None, data: Path | None = None
-) -> Trained:
+    recipe: Recipe, home: Path, *, encoder: Path | None, label_budget: int | None = None,
+    label_groups: Sequence[str] | None = None, teacher: Path | None = None, data: Path | None = None,
+) -> Trained:  # fmt: skip
     """A model trained on the labels of the development groups.
 
     Args:
@@ -50,6 +53,9 @@ def finetune(
             right shape, that is kept too.
         label_budget: how many labelled groups may be used (all by default); no label is put aside for validation.
             0 keeps the encoder and its decoder as they are: a model with zero labels.
+        label_groups: the labelled groups that may be used, named instead of counted.
+        teacher: folder of a model whose masks stand in for the labels of all other development subjects, which
+            together count as much as the labelled ones.
         data: a manifest to use instead of the newest.
 
     Raises:
@@ -59,18 +65,52 @@ def finetune(
     """
     store = Store(Path(home))
     manifest, labels = open_dataset(recipe, home, data)
-    development = [s for s in split(manifest.subjects).development if s.subject_id in labels.entries]
-    subjects = within_budget(development, label_budget, recipe.seed)
+    development = split(manifest.subjects, recipe.fold).development
+    labelled = [s for s in development if s.subject_id in labels.entries]
+    if label_groups is None:
+        subjects = within_budget(labelled, label_budget, recipe.seed)
+    else:
+        subjects = tuple(s for s in labelled if s.group_id in set(label_groups))
     if not subjects and label_budget != 0:
         raise NothingUsable(f"no labelled development subject for {recipe.name}: ingest masks first")
     start = open_model(encoder) if encoder is not None else None
-    key = finetune_key(store, recipe, manifest, labels, subjects, start)
+    others = _others(development, subjects)
+    weight = float(len({s.group_id for s in subjects}))
+    if subjects and others and teacher is None and start is not None and recipe.finetune.self_training:
+        teacher = _zero_label_model(recipe, home, encoder, start, manifest.contract, data)
+        weight = recipe.finetune.self_training
+    taught = _Taught(open_model(teacher), others, weight) if teacher is not None else None
+    key = finetune_key(store, recipe, manifest, labels, subjects, start, taught)
     if (found := store.get("finetune", key)) is not None:
         return Trained(found, store.facts("finetune", key), cached=True)
     folder = store.build(
-        "finetune", key, lambda out: _finetune(recipe, store, manifest, labels, subjects, start, key, out)
+        "finetune", key, lambda out: _finetune(recipe, store, manifest, labels, subjects, start, taught, key, out)
     )
     return Trained(folder, store.facts("finetune", key), cached=False)
+
+
+def _zero_label_model(
+    recipe: Recipe, home: Path, encoder: Path | None, start: Loaded, contract: Contract, data: Path | None
+) -> Path | None:
+    """What the encoder and the decoder it brings are by themselves, or None where it brings none that fits."""
+    if not start_from(new_model(recipe, contract), start, recipe, contract)["decoder_kept"]:
+        return None
+    return finetune(recipe, home, encoder=encoder, label_budget=0, data=data).folder
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """Unlabelled subjects whose labels a model stands in for."""
+
+    teacher: Loaded
+    subjects: tuple[Subject, ...]
+    weight: float
+    """How many labelled groups they count as."""
+
+
+def _others(development: Sequence[Subject], labelled: Sequence[Subject]) -> tuple[Subject, ...]:
+    known = {s.group_id for s in labelled}
+    return tuple(s for s in development if s.group_id not in known)
 
 
 def finetune_key(
@@ -80,49 +120,50 @@ def finetune_key(
     labels: Labels,
     subjects: tuple[Subject, ...],
     start: Loaded | None,
+    taught: _Taught | None = None,
 ) -> str:
     """Store key: what decides the weights."""
     parts = ("domain", "head", "encoder", "size", "seed", "precision", "devices", "data")
     settings = recipe.finetune.model_dump(mode="json", exclude={"checkpoint_every"})
     pairs = sorted((s.entry, labels.entries[s.subject_id]) for s in subjects)
     begin = start.info["sha256"] if start else None
-    return store.key(
-        "finetune", [recipe.digest(*parts), settings, manifest.contract.model_dump(mode="json"), pairs, begin]
-    )
+    inputs = [recipe.digest(*parts), settings, manifest.contract.model_dump(mode="json"), pairs, begin]
+    if taught is not None:
+        inputs += [taught.teacher.info["sha256"], sorted(s.entry for s in taught.subjects), taught.weight]
+    return store.key("finetune", inputs)
 
 
 def _finetune(
     recipe: Recipe, store: Store, manifest: Manifest, labels: Labels, subjects: tuple[Subject, ...],
-    start: Loaded | None, key: str, out: Path,
+    start: Loaded | None, taught: _Taught | None, key: str, out: Path,
 ) -> dict[str, Any]:  # fmt: skip
     domain, contract = load(recipe.domain), manifest.contract
     model = new_model(recipe, contract)
     taken = start_from(model, start, recipe, contract) if start else {}
+    model.encoder.requires_grad_(not recipe.finetune.frozen_encoder)
     outcome: dict[str, Any] = {"steps": 0, "seconds": 0.0}
-    lineage = {
+    label_groups = sorted({s.group_id for s in subjects})
+    lineage: dict[str, Any] = {
         "manifest": store.key("manifest", manifest.digest),
         "labels": store.key("labels", labels.digest),
         "encoder": start.folder.name if start else None,
         "encoder_sha256": start.info["sha256"] if start else None,
-        "pretrain_groups": start.info["lineage"]["pretrain_groups"] if start else [],
-        "label_groups": sorted({s.group_id for s in subjects}),
+        "pretrain_groups": _seen_unlabelled(start, taught),
+        "label_groups": label_groups,
         "label_digests": sorted(s.content_digest for s in subjects),
-        "sources": manifest.sources,
+        "sources": manifest.sources | (start.info["lineage"]["sources"] if start else {}),
     }
-    if subjects:
+    if subjects or taught:
         run_folder = store.home / "runs" / f"finetune-{key}"
         identity = {"verb": "finetune", "key": key, "recipe": recipe.name}
         params = {"verb": "finetune", "head": recipe.head, "encoder": recipe.encoder, "size": recipe.size,
-                  "label_groups": len(lineage["label_groups"]), "start": lineage["encoder"] or "scratch",
+                  "label_groups": len(label_groups), "start": lineage["encoder"] or "scratch",
                   "dataset_digest": manifest.digest, "labels_digest": labels.digest,
                   **recipe.finetune.model_dump(mode="json")}  # fmt: skip
         with Tracker(
             run_folder, store.home, experiment=recipe.name, run_name="finetune", params=params, tags=identity
         ) as tracker:
-            crops = domain.crops(
-                subject_entries(store, subjects), label_entries(store, labels, subjects), subjects, contract, recipe,
-                recipe.finetune.augment,
-            )  # fmt: skip
+            crops = _crops(recipe, store, contract, labels, subjects, taught)
             job = Job(
                 module=Supervised(model, domain.heads[recipe.head]), source=crops, settings=recipe.finetune,
                 seed=recipe.seed, precision=recipe.precision, devices=recipe.devices, folder=run_folder,
@@ -137,3 +178,25 @@ def _finetune(
     }  # fmt: skip
     write_model(out, dict(model.state_dict()), info)
     return outcome
+
+
+def _seen_unlabelled(start: Loaded | None, taught: _Taught | None) -> list[str]:
+    """Groups that the weights have seen without their labels."""
+    seen = {s.group_id for s in taught.subjects} if taught else set()
+    for before in [start, taught.teacher if taught else None]:
+        seen |= set(before.info["lineage"]["pretrain_groups"]) if before else set()
+    return sorted(seen)
+
+
+def _crops(
+    recipe: Recipe, store: Store, contract: Contract, labels: Labels, subjects: tuple[Subject, ...],
+    taught: _Taught | None,
+) -> CropSource:  # fmt: skip
+    """Crops of the labelled subjects, repeated so that those a teacher has labelled count as little as they should."""
+    learned, targets = list(subjects), label_entries(store, labels, subjects)
+    if taught is not None:
+        often = max(1, round(len(taught.subjects) / max(taught.weight, 1)))
+        learned, targets = learned * often + list(taught.subjects), targets * often
+        targets += masks_of(store, taught.teacher, taught.subjects)
+    crops = load(recipe.domain).crops
+    return crops(subject_entries(store, learned), targets, learned, contract, recipe, recipe.finetune.augment)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipelines.checkpoint import write_model
 from pipelines.dataset import open_dataset, subject_entries
 from pipelines.loop import Job, train
 from pipelines.models import new_encoder
+from pipelines.pseudo import proposals
 from pipelines.runtime import versions
 from pipelines.tracking import Tracker
 from ssl_models import health, objectives
@@ -50,7 +51,7 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
     """
     store = Store(Path(home))
     manifest, _ = open_dataset(recipe, home, data)
-    subjects = split(manifest.subjects).development
+    subjects = split(manifest.subjects, recipe.fold).development
     if not subjects:
         raise NothingUsable("no development subject to pretrain on: every group is held out; ingest more groups")
     key = pretrain_key(store, recipe, manifest.contract, subjects)
@@ -62,7 +63,9 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
 
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
     """Store key: what decides the weights - never labels, records or the names of groups."""
-    parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
+    parts: tuple[str, ...] = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
+    if _needs_proposals(recipe):
+        parts += ("head",)
     settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every"})
     inputs = contract.model_dump(mode="json", exclude={"num_classes"})
     return store.key("pretrain", [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)])
@@ -72,8 +75,8 @@ def _pretrain(
     recipe: Recipe, store: Store, manifest: Manifest, subjects: tuple[Subject, ...], key: str, out: Path
 ) -> dict[str, Any]:
     domain, contract = load(recipe.domain), manifest.contract
-    crops = domain.crops(subject_entries(store, subjects), None, subjects, contract, recipe, True)
     module = _objective(recipe, domain, contract)
+    crops = _crops(recipe, domain, contract, store, subjects)
     run_folder = store.home / "runs" / f"pretrain-{key}"
     identity = {"verb": "pretrain", "key": key, "recipe": recipe.name}
     params: dict[str, Any] = {
@@ -113,12 +116,47 @@ def _pretrain(
     return outcome
 
 
+@dataclass(frozen=True)
+class Proposed:
+    """Crops that carry the domain's proposals where a head's crops carry labels."""
+
+    source: CropSource
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+        batch = self.source.batch(subjects, seeds)
+        assert batch.targets is not None
+        return replace(batch, targets=None, proposals=batch.targets[:, None])
+
+
+def _needs_proposals(recipe: Recipe) -> bool:
+    try:
+        return objectives.needs_proposals(recipe.objective)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _crops(
+    recipe: Recipe, domain: Domain, contract: Contract, store: Store, subjects: tuple[Subject, ...]
+) -> CropSource:
+    entries = subject_entries(store, subjects)
+    if not _needs_proposals(recipe):
+        return domain.crops(entries, None, subjects, contract, recipe, True)
+    guesses = proposals(store, recipe, contract, subjects)
+    return Proposed(domain.crops(entries, guesses, subjects, contract, recipe, True))
+
+
 def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
     painter = domain.painter(contract, recipe) if domain.painter else None
     try:
-        return objectives.build(recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter)
+        return objectives.build(
+            recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter,
+            classes=contract.num_classes,
+        )  # fmt: skip
     except ValueError as error:
         raise RecipeError(str(error)) from None
 

@@ -37,6 +37,8 @@ class Batch:
     """(B, C) bool, False where an input channel is missing."""
     actions: Tensor | None = None
     """(B, V, T, A) float32, ego-motion."""
+    proposals: Tensor | None = None
+    """(B, V, 1, *S) int64 classes that a rule of the domain guesses, without labels."""
     targets: Tensor | None = None
     """(B, 1, *S) int64 labels of a head; None in pretraining, which never looks at a label."""
 

@@ -33,7 +33,7 @@ def bright_blob(folder: Path, contract: Contract) -> Prediction:
     entry = open_entry(folder)
     spacing = np.array(entry.spacing_mm)
     smooth = ndimage.gaussian_filter(entry.read()[0], SMOOTHING_MM / spacing)
-    inside = _depth_mm(entry.read_foreground(), spacing) > SKULL_MM
+    inside = depth_mm(entry.read_foreground(), spacing) > SKULL_MM
     mask = np.zeros(inside.shape, dtype=bool)
     if inside.any():
         values = smooth[inside]
@@ -58,7 +58,7 @@ def halved_ellipsoid(folder: Path, contract: Contract) -> Prediction:
     return np.stack([~inside, inside & (h > 0), inside & (h <= 0)]).astype(np.float32)
 
 
-def _depth_mm(head: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+def depth_mm(head: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """(D, H, W) in-plane distance from the outline of the head, its holes filled; the picture's edge is outline too."""
     filled = [np.pad(ndimage.binary_fill_holes(section), 1) for section in head]
     depth = [ndimage.distance_transform_edt(section, sampling=spacing_mm[1:])[1:-1, 1:-1] for section in filled]

@@ -20,7 +20,12 @@ def names() -> tuple[str, ...]:
 
 
 def build(
-    formula: str, encoder: nn.Module, *, settings: Mapping[str, Mapping[str, Any]], painter: Painter | None
+    formula: str,
+    encoder: nn.Module,
+    *,
+    settings: Mapping[str, Mapping[str, Any]],
+    painter: Painter | None,
+    classes: int = 2,
 ) -> Any:
     """The objective that `formula` names, e.g. "mae" or "mae + 0.5 * anomaly_synthesis".
 
@@ -28,6 +33,7 @@ def build(
         formula: names joined by "+", each with an optional weight "w *" in front.
         settings: keyword arguments per objective name.
         painter: how the domain's anomalies look; only objectives that paint need it.
+        classes: of the domain's proposals, background included; only objectives that learn from them need it.
 
     Returns:
         An `Objective` that is an nn.Module.
@@ -35,30 +41,45 @@ def build(
     Raises:
         ValueError: an unknown name or setting; the text names the nearest known ones.
     """
-    terms: list[tuple[float, str]] = []
+    formula_terms, world = terms(formula), {"painter": painter, "classes": classes}
+    parts = {name: _build_one(name, encoder, settings.get(name, {}), world) for _, name in formula_terms}
+    if len(formula_terms) == 1 and formula_terms[0][0] == 1.0:
+        return parts[formula_terms[0][1]]
+    return WeightedSum(encoder, parts, {name: weight for weight, name in formula_terms})
+
+
+def terms(formula: str) -> list[tuple[float, str]]:
+    """(weight, name) of each term: "mae + 0.5 * anomaly_synthesis" -> [(1.0, "mae"), (0.5, "anomaly_synthesis")]."""
+    found = []
     for term in formula.split("+"):
         weight, _, name = term.rpartition("*")
-        terms.append((float(weight) if weight.strip() else 1.0, name.strip()))
-    parts = {name: _build_one(name, encoder, settings.get(name, {}), painter) for _, name in terms}
-    if len(terms) == 1 and terms[0][0] == 1.0:
-        return parts[terms[0][1]]
-    return WeightedSum(encoder, parts, {name: weight for weight, name in terms})
+        found.append((float(weight) if weight.strip() else 1.0, name.strip()))
+    return found
 
 
-def _build_one(name: str, encoder: nn.Module, settings: Mapping[str, Any], painter: Painter | None) -> Any:
+def needs_proposals(formula: str) -> bool:
+    """Whether a term of the formula learns from the domain's proposals."""
+    return any(getattr(_class(name), "needs_proposals", False) for _, name in terms(formula))
+
+
+def _class(name: str) -> Any:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; objectives are {', '.join(names())}"
         raise ValueError(f"unknown objective {name!r}{hint}")
-    objective = importlib.import_module(f"{__name__}.{name}").OBJECTIVE
+    return importlib.import_module(f"{__name__}.{name}").OBJECTIVE
+
+
+def _build_one(name: str, encoder: nn.Module, settings: Mapping[str, Any], world: Mapping[str, Any]) -> Any:
+    objective = _class(name)
     known = [p.name for p in inspect.signature(objective).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    own = [key for key in known if key not in world]
     for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; its settings are {', '.join(known)}"
+        if key not in own:
+            near = difflib.get_close_matches(key, own, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; its settings are {', '.join(own)}"
             raise ValueError(f"objective {name} has no setting {key!r}{hint}")
-    extra = {"painter": painter} if "painter" in known else {}
-    return objective(encoder, **extra, **settings)
+    return objective(encoder, **{key: world[key] for key in known if key in world}, **settings)
 
 
 class WeightedSum(nn.Module):

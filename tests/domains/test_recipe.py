@@ -47,3 +47,9 @@ def test_changed__wrong_value__says_which() -> None:
 
 def test_to_yaml__round_trip() -> None:
     assert Toy.checked(yaml.safe_load(TOY.to_yaml())) == TOY
+
+
+@pytest.mark.parametrize("fold", ["0/3", "4/3", "1", "a/b", "1/1"])
+def test_fold__not_a_part_of_a_whole__refused(fold: str) -> None:
+    with pytest.raises(RecipeError, match="fold"):
+        TOY.changed({"fold": f"'{fold}'"})

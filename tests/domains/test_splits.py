@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domains.errors import GateRefused
+from domains.errors import GateRefused, UsageError
 from domains.manifest import Subject
 from domains.splits import label_budget, refuse_leak, split, split_bucket
 
@@ -60,3 +60,28 @@ def test_refuse_leak__same_group_or_same_pixels(groups: set[str], digests: set[s
     with pytest.raises(GateRefused, match="leak"):
         refuse_leak(trained_groups=groups, trained_digests=digests, evaluated=[subject(1)])
     refuse_leak(trained_groups=groups, trained_digests=digests, evaluated=[subject(2)])
+
+
+def test_split__folds__hold_out_every_group_once_in_equal_parts() -> None:
+    subjects = [subject(i, group=i // 2) for i in range(152)]
+    parts = [split(subjects, f"{i}/3") for i in (1, 2, 3)]
+    held_out = [s.group_id for part in parts for s in part.test]
+    assert sorted(held_out) == sorted(s.group_id for s in subjects)
+    assert {len({s.group_id for s in part.test}) for part in parts} <= {25, 26}
+    assert all(not {s.group_id for s in p.test} & {s.group_id for s in p.development} for p in parts)
+
+
+def test_split__more_folds_than_groups__refused() -> None:
+    with pytest.raises(UsageError, match="3 groups cannot make 5 folds"):
+        split([subject(i) for i in range(3)], "1/5")
+
+
+def test_label_budget__does_not_depend_on_the_key_of_the_ids() -> None:
+    here = [subject(i) for i in range(40)]
+    there = [
+        s.model_copy(update={"subject_id": f"k{97 * i % 40}", "group_id": f"x{31 * i % 40}"})
+        for i, s in enumerate(here)
+    ]
+    same = {s.content_digest for s in label_budget(here, 7, 0)}
+    assert {s.content_digest for s in label_budget(there, 7, 0)} == same
+    assert [s.content_digest for s in split(there).test] == [s.content_digest for s in split(here).test]

@@ -21,8 +21,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def quick() -> Recipe:
+def quick(few_steps: Recipe) -> Recipe:
     """brain_tumor with a handful of steps."""
+    return few_steps
+
+
+@pytest.fixture(scope="session")
+def few_steps() -> Recipe:
+    """The same for fixtures that live longer."""
     _, recipe = find_recipe("brain_tumor")
     few = {"steps": "4", "batch_size": "2", "warmup_steps": "1", "checkpoint_every": "2"}
     return recipe.changed({f"{verb}.{key}": value for verb in ("pretrain", "finetune") for key, value in few.items()})

@@ -16,4 +16,5 @@ HEAD = Head(
     score=segmentation.score,
     summarise=segmentation.summarise,
     picture=segmentation.picture,
+    write_mask=segmentation.write_mask,
 )

@@ -16,7 +16,8 @@ from domains.manifest import Contract
 from domains.medical import metrics, show
 from domains.medical.augment import LEFT_RIGHT_AXIS, may_mirror
 from domains.medical.entries import open_entry, open_label
-from domains.medical.resample import resample_image
+from domains.medical.preprocess import write_array
+from domains.medical.resample import resample_image, resample_label
 from ssl_models.losses import dice_cross_entropy
 from ssl_models.protocols import Batch
 
@@ -110,6 +111,16 @@ def clean_up(prediction: Prediction, spacing_mm: Sequence[float] | None) -> np.n
     smallest = SMALLEST_VOXELS if spacing_mm is None else SMALLEST_MM3 / float(np.prod(spacing_mm))
     kept = sizes >= max(smallest, SMALLEST_SHARE * sizes.max())
     return np.where(kept[labelled], classes, 0).astype(np.uint8)
+
+
+def write_mask(prediction: Prediction, folder: Path, out: Path, contract: Contract) -> None:
+    """Writes the cleaned mask as a label entry on the grids of the subject entry `folder`."""
+    grid = open_entry(folder).grid
+    mask = clean_up(prediction, grid.native_spacing_mm if grid.spacing_known else None)
+    write_array(out / "label.b2nd", resample_label(mask, grid.stored_shape, len(prediction)), contract)
+    if grid.stored_shape != grid.native_shape:
+        write_array(out / "native.b2nd", mask, contract)
+    grid.save(out)
 
 
 def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, float], dict[str, Any]]:

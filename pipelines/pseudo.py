@@ -1,0 +1,75 @@
+"""Labels that nobody drew: a domain's proposals, or the masks of a model, written as label entries to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from domains.domain import load
+from domains.errors import UsageError
+from domains.head import Head, Prediction
+from domains.manifest import Contract, Subject
+from domains.recipe import Recipe
+from domains.store import Store
+from pipelines.models import Loaded, load_model
+from pipelines.progress import Progress
+from pipelines.runtime import inference
+
+
+def proposals(store: Store, recipe: Recipe, contract: Contract, subjects: Sequence[Subject]) -> list[Path]:
+    """Label entries of what the head's `propose` guesses for these subjects, in their order; no label is read.
+
+    Raises:
+        UsageError: the head has no proposals.
+    """
+    head = _head(recipe)
+    if head.propose is None:
+        raise UsageError(f"the objective proposals needs a head that can propose, and {head.name} cannot")
+    propose = head.propose
+    return _written(store, head, contract, subjects, "proposal", lambda entry: propose(entry, contract))
+
+
+def masks_of(store: Store, teacher: Loaded, subjects: Sequence[Subject]) -> list[Path]:
+    """Label entries of what the model `teacher` predicts for these subjects, in their order."""
+    model, head = load_model(teacher), _head(teacher.recipe)
+
+    def predict(entry: Path) -> Prediction:
+        with inference(teacher.recipe.precision):
+            return head.predict(model, entry, teacher.contract)
+
+    return _written(store, head, teacher.contract, subjects, teacher.info["sha256"], predict)
+
+
+def _head(recipe: Recipe) -> Head:
+    head = load(recipe.domain).heads[recipe.head]
+    if head.write_mask is None:
+        raise UsageError(f"the head {head.name} cannot write masks to train on")
+    return head
+
+
+def _written(
+    store: Store,
+    head: Head,
+    contract: Contract,
+    subjects: Sequence[Subject],
+    origin: str,
+    guess: Callable[[Path], Prediction],
+) -> list[Path]:
+    """One entry of stage "pseudo" a subject; those that exist are not computed again."""
+    write_mask = head.write_mask
+    assert write_mask is not None
+
+    def write(subject: Subject, out: Path) -> dict[str, Any]:
+        entry = store.path("ingest", subject.entry)
+        write_mask(guess(entry), entry, out, contract)
+        return {"origin": origin}
+
+    folders = []
+    with Progress(f"masks of {head.name}", len(subjects), unit="subjects") as progress:
+        for subject in subjects:
+            key = store.key("pseudo", [head.name, origin, subject.entry, contract.input_rules()])
+            folders.append(store.build("pseudo", key, partial(write, subject)))
+            progress.advance(1)
+    return folders
