@@ -33,6 +33,8 @@ class Head:
     trivial_name: str
     score: Callable[[Prediction, Path, Path], tuple[dict[str, float], dict[str, Any]]]
     """prediction, subject entry, label entry -> metrics of one case (nan where undefined), and small JSON details."""
+    primary_score: Callable[[Prediction, Path, Path], float]
+    """The primary metric of `score` by itself, which a study asks for thousands of times."""
     summarise: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
     """Details of all cases -> figures that are not means over cases (FROC, ...), as JSON."""
     picture: Callable[[Path, Prediction, Path | None], bytes]

@@ -45,6 +45,9 @@ class Training(Frozen):
 
 
 class Pretrain(Training):
+    control: Literal["shuffled", "noise"] | None = None
+    """A negative control, which must not help: every subject gets another one's proposal, or anomalies are asked for
+    where nothing but noise was painted."""
     objectives: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
     """Settings per objective name, e.g. {"mae": {"mask_ratio": 0.75}}."""
 

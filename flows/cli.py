@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from domains.errors import UsageError
 from flows import looking
+from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
 from flows.stopping import die_with_parent
@@ -72,6 +74,9 @@ def finetune(
     recipe: RecipeName,
     source: Annotated[Path | None, typer.Argument(help="Labelled folder to ingest first.", show_default=False)] = None,
     encoder: Annotated[str | None, typer.Option(metavar="URI|none", help="Registry URI or folder of an encoder; none starts from scratch. Default: this recipe's own.", show_default=False)] = None,  # noqa: E501
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Start from encoder weights of your own: safetensors, or a torch state dict.", show_default=False)] = None,  # noqa: E501
+    licence: Annotated[str, typer.Option(metavar="TEXT", help="Licence of the --init weights; kept with the encoder.", show_default=False)] = "",  # noqa: E501
+    origin: Annotated[str, typer.Option("--source", metavar="TEXT", help="Where the --init weights come from; kept with the encoder.", show_default=False)] = "",  # noqa: E501
     label_budget: Annotated[int | None, typer.Option(min=0, metavar="K", help="How many labelled groups may be used. Default: all.", show_default=False)] = None,  # noqa: E501
     data: Data = None,
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
@@ -80,6 +85,10 @@ def finetune(
     """Train a model on labels, starting from an encoder or from scratch."""
     with command(home, as_json) as c:
         wanted = recipe_of(recipe, changes, recipe_file)
+        if init is None and (licence or origin):
+            raise UsageError("--licence and --source are about the weights of --init FILE")
+        if init is not None and encoder is not None:
+            raise UsageError("--init and --encoder are two ways to say where to start: give one")
         if source is not None:
             _ingested(wanted, source, c, like=encoder)
         wanted = _in_epochs(wanted, "finetune", epochs, c.home, data)
@@ -89,7 +98,10 @@ def finetune(
             return c.done(*estimate_training("finetune", wanted, c.home))
         from pipelines.finetune import finetune as verb
 
-        start = _encoder(encoder, wanted, c.home, data)
+        if init is None:
+            start = _encoder(encoder, wanted, c.home, data)
+        else:
+            start = _given(init, wanted, c.home, licence, origin, data)
         _trained("finetune", wanted, verb(wanted, c.home, encoder=start, label_budget=label_budget, data=data), c)
 
 
@@ -110,6 +122,33 @@ def evaluate(
         report = write_report(c.home, evaluation=judged.folder)
         answer = judged.to_json() | {"report": str(report)}
         c.done(answer, *looking.comparison(answer), f"evaluation {judged.folder}", f"report     {report}")
+
+
+@app.command()
+def study(
+    recipe: RecipeName,
+    source: Annotated[Path | None, typer.Argument(help="Labelled folder to ingest first.", show_default=False)] = None,
+    label_budgets: Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of labelled groups.")] = "0,3,10,30",
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the groups; each is held out once.")] = 3,
+    arms: Annotated[str | None, typer.Option(metavar="NAME,NAME,...", help="Only these arms. Default: all.", show_default=False)] = None,  # noqa: E501
+    test: Annotated[Path | None, typer.Option(metavar="SOURCE", help="Judge on another labelled folder instead of the folds' held-out groups.", show_default=False)] = None,  # noqa: E501
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Encoder weights of your own, as one more arm.", show_default=False)] = None,  # noqa: E501
+    licence: Annotated[str, typer.Option(metavar="TEXT", help="Licence of the --init weights.", show_default=False)] = "",  # noqa: E501
+    origin: Annotated[str, typer.Option("--source", metavar="TEXT", help="Where the --init weights come from.", show_default=False)] = "",  # noqa: E501
+    home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
+) -> None:  # fmt: skip
+    """Measure when pretraining saves labels: arms x label budgets x folds, with paired intervals."""
+    with command(home, as_json) as c:
+        from flows.study import run_study
+
+        wanted = recipe_of(recipe, changes, recipe_file)
+        if source is not None:
+            _ingested(wanted, source, c)
+        budgets = looking.budgets_of(label_budgets)
+        named = [name.strip() for name in arms.split(",")] if arms else None
+        given = _given(init, wanted, c.home, licence, origin) if init else None
+        result = run_study(wanted, c.home, label_budgets=budgets, folds=folds, arms=named, given=given, test=test)
+        c.done(result, *looking.study_lines(result))
 
 
 @app.command()
@@ -171,6 +210,7 @@ def demo(
         c.done(answer, *looking.summary(answer), f"took {answer['seconds']:.0f} s")
 
 
+app.command("next")(next_to_label)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(looking.registry)
@@ -220,7 +260,7 @@ def _in_epochs(recipe: Any, verb: str, epochs: int | None, home: Path, data: Pat
     from pipelines.dataset import open_dataset
 
     manifest, labels = open_dataset(recipe, home, data)
-    subjects = split(manifest.subjects).development
+    subjects = split(manifest.subjects, recipe.fold).development
     if verb == "finetune":
         subjects = tuple(s for s in subjects if s.subject_id in labels.entries)
     return with_epochs(recipe, verb, epochs, len(subjects))
@@ -245,6 +285,15 @@ def _encoder(named: str | None, recipe: Any, home: Path, data: Path | None) -> P
             f"no encoder is pretrained with this recipe and data; run `selfsight pretrain {recipe.name}` first, "
             "name one with --encoder, or start from scratch with --encoder none"
         ) from None
+
+
+def _given(init: Path, recipe: Any, home: Path, licence: str, origin: str, data: Path | None = None) -> Path:
+    """The encoder folder made of a file of weights; what fitted is told before the training, which may be long."""
+    from pipelines.given_weights import describe, given_encoder
+
+    folder = given_encoder(init, recipe, home, licence=licence, source=origin, data=data)
+    print(*describe(folder), sep="\n", file=sys.stderr)
+    return folder
 
 
 def _trained(verb: str, recipe: Any, trained: Any, c: Command) -> None:

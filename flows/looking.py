@@ -131,6 +131,28 @@ def comparison(answer: dict[str, Any]) -> list[str]:
     return lines
 
 
+def budgets_of(text: str) -> list[int]:
+    """Label budgets as a person writes them: "0,3,10"."""
+    try:
+        budgets = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        budgets = []
+    if not budgets or budgets[0] < 0:
+        raise UsageError(f"label budgets are numbers of labelled groups such as 0,3,10, not {text!r}")
+    return budgets
+
+
+def study_lines(study: dict[str, Any]) -> list[str]:
+    """The table of a study, its verdict and what to mind."""
+    lines = [f"{'arm':<44} {'labels':>6}  {study['primary']:<22} against scratch"]
+    for row in study["table"]:
+        budget = "-" if row["label_budget"] is None else str(row["label_budget"])
+        gain = row["against_scratch"]
+        paired = "" if gain is None else f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        lines.append(f"{row['arm']:<44} {budget:>6}  {_figure(row):<22} {paired}".rstrip())
+    return [*lines, study["verdict"], *study["warnings"], f"study  {study['study']}", f"report {study['report']}"]
+
+
 def _figure(metric: dict[str, float | None]) -> str:
     if metric["mean"] is None:
         return "not defined"

@@ -123,8 +123,13 @@ def die_with_parent() -> None:
     """A trainer is asked to save and leave when the run that started it dies, however it dies."""
     if not is_trainer():
         return
+    die_with_this_parent(int(os.environ[PARENT]))
+
+
+def die_with_this_parent(parent: int) -> None:
+    """SIGTERM comes when the process `parent`, which started this one, dies."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(os.environ[PARENT]):  # it died before the line above
+    if os.getppid() != parent:  # it died before the line above
         sys.exit(Preempted.exit_code)
 
 

@@ -24,7 +24,7 @@ from pipelines.pseudo import proposals
 from pipelines.runtime import versions
 from pipelines.tracking import Tracker
 from ssl_models import health, objectives
-from ssl_models.protocols import Batch
+from ssl_models.protocols import Batch, Painter
 
 NUM_EXAMPLES = 4
 WATCH_CROPS = 32
@@ -117,6 +117,22 @@ def _pretrain(
 
 
 @dataclass(frozen=True)
+class PainterOfNoise:
+    """A negative control: asks for anomalies where the domain's painter would put them, but paints only noise."""
+
+    painter: Painter
+
+    def __call__(
+        self, crops: Tensor, spacing_mm: Tensor | None, foreground: Tensor | None, sample_seed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        _, label = self.painter(crops, spacing_mm, foreground, sample_seed)
+        noise = [
+            torch.randn(crops.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in sample_seed
+        ]
+        return crops + 0.3 * crops.std() * torch.stack(noise).to(crops), label
+
+
+@dataclass(frozen=True)
 class Proposed:
     """Crops that carry the domain's proposals where a head's crops carry labels."""
 
@@ -144,7 +160,7 @@ def _crops(
     entries = subject_entries(store, subjects)
     if not _needs_proposals(recipe):
         return domain.crops(entries, None, subjects, contract, recipe, True)
-    guesses = proposals(store, recipe, contract, subjects)
+    guesses = proposals(store, recipe, contract, subjects, shuffled=recipe.pretrain.control == "shuffled")
     return Proposed(domain.crops(entries, guesses, subjects, contract, recipe, True))
 
 
@@ -152,6 +168,8 @@ def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
     painter = domain.painter(contract, recipe) if domain.painter else None
+    if painter is not None and recipe.pretrain.control == "noise":
+        painter = PainterOfNoise(painter)
     try:
         return objectives.build(
             recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter,

@@ -7,6 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.nn import functional as F
+
 from domains.domain import load
 from domains.errors import UsageError
 from domains.head import Head, Prediction
@@ -18,8 +21,17 @@ from pipelines.progress import Progress
 from pipelines.runtime import inference
 
 
-def proposals(store: Store, recipe: Recipe, contract: Contract, subjects: Sequence[Subject]) -> list[Path]:
+def proposals(
+    store: Store, recipe: Recipe, contract: Contract, subjects: Sequence[Subject], *, shuffled: bool = False
+) -> list[Path]:
     """Label entries of what the head's `propose` guesses for these subjects, in their order; no label is read.
+
+    Args:
+        store: has the subjects, and takes the masks.
+        recipe: whose head proposes.
+        contract: how the subjects were prepared.
+        subjects: any.
+        shuffled: each gets the guess for the next one, stretched to its own shape: a negative control.
 
     Raises:
         UsageError: the head has no proposals.
@@ -28,7 +40,17 @@ def proposals(store: Store, recipe: Recipe, contract: Contract, subjects: Sequen
     if head.propose is None:
         raise UsageError(f"the objective proposals needs a head that can propose, and {head.name} cannot")
     propose = head.propose
-    return _written(store, head, contract, subjects, "proposal", lambda entry: propose(entry, contract))
+    if not shuffled:
+        return _written(store, head, contract, subjects, "proposal", lambda entry: propose(entry, contract))
+    entries = [store.path("ingest", subject.entry) for subject in subjects]
+    following = dict(zip(entries, entries[1:] + entries[:1], strict=True))
+
+    def of_the_next(entry: Path) -> Prediction:
+        shape = propose(entry, contract).shape[1:]
+        return F.interpolate(torch.from_numpy(propose(following[entry], contract))[None], shape)[0].numpy()
+
+    origin = ["shuffled", *sorted(subject.entry for subject in subjects)]
+    return _written(store, head, contract, subjects, origin, of_the_next)
 
 
 def masks_of(store: Store, teacher: Loaded, subjects: Sequence[Subject]) -> list[Path]:
@@ -54,7 +76,7 @@ def _written(
     head: Head,
     contract: Contract,
     subjects: Sequence[Subject],
-    origin: str,
+    origin: Any,
     guess: Callable[[Path], Prediction],
 ) -> list[Path]:
     """One entry of stage "pseudo" a subject; those that exist are not computed again."""
@@ -64,7 +86,7 @@ def _written(
     def write(subject: Subject, out: Path) -> dict[str, Any]:
         entry = store.path("ingest", subject.entry)
         write_mask(guess(entry), entry, out, contract)
-        return {"origin": origin}
+        return {"origin": str(origin)}
 
     folders = []
     with Progress(f"masks of {head.name}", len(subjects), unit="subjects") as progress:

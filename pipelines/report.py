@@ -16,6 +16,7 @@ from domains.errors import UsageError
 from domains.manifest import Manifest, read_manifest
 from domains.store import Store, write_atomically
 from pipelines import report_figures as figures
+from pipelines.archive_map import section as map_section
 from pipelines.report_data import flat, labels_in, sheet, words
 
 FEWEST_GROUPS = 3
@@ -66,31 +67,41 @@ def write_report(home: Path, *, evaluation: Path) -> Path:
     model = _info(store, "finetune", result["model"])
     encoder = _info(store, "pretrain", model["lineage"]["encoder"]) if model else None
     lineage = Lineage(store, Path(evaluation).name, Path(evaluation), result, model, encoder)
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    pages.filters |= {"number": figures.number, "words": words, "duration": duration}
     manifests = {key: read_manifest(path) for key in lineage.manifest_keys if (path := store.get("manifest", key))}
-    page = pages.get_template("report.html.j2").render(
-        key=lineage.key,
-        result=result,
-        headline=_headline(lineage, manifests),
-        cases=_cases(lineage),
-        froc=_froc(result),
-        pretraining=_pretraining(lineage),
-        sheets=_sheets(lineage, manifests),
-        stages=_stages(lineage),
-        sources=_sources(lineage, manifests),
-        digests=_digests(lineage),
-        versions=(model or encoder or {}).get("versions", {}),
-        recipe=(model or encoder or {}).get("recipe"),
-        limits=_limits(lineage, manifests),
+    page = (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            key=lineage.key,
+            result=result,
+            headline=_headline(lineage, manifests),
+            cases=_cases(lineage),
+            froc=_froc(result),
+            pretraining=_pretraining(lineage),
+            sheets=_sheets(lineage, manifests),
+            archive=_archive(lineage, manifests),
+            stages=_stages(lineage),
+            sources=_sources(lineage, manifests),
+            digests=_digests(lineage),
+            versions=(model or encoder or {}).get("versions", {}),
+            recipe=(model or encoder or {}).get("recipe"),
+            limits=_limits(lineage, manifests),
+        )
     )
     out = store.home / "reports" / f"{result['recipe']}-{lineage.key[:12]}.html"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page)
     return out
+
+
+def templates() -> Environment:
+    """The pages of this folder: everything put into them is escaped, and a missing value is an error."""
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters |= {"number": figures.number, "words": words, "duration": duration}
+    return pages
 
 
 def duration(seconds: float | None) -> str:
@@ -160,8 +171,10 @@ def _held_out(lineage: Lineage, manifests: Mapping[str, Manifest]) -> str:
     if lineage.model is not None:
         learned = lineage.model["lineage"]
         text += f" The model learned from the labels of {_counted(len(learned['label_groups']), 'other group')}"
-        if lineage.encoder is None:
+        if not learned["encoder"]:
             text += ", from scratch (no pretraining)."
+        elif lineage.encoder is None:
+            text += ", starting from encoder weights that were not trained here."
         else:
             unlabelled = len(lineage.encoder["lineage"].get("pretrain_groups", ()))
             text += f", after pretraining without labels on {_counted(unlabelled, 'group')}."
@@ -239,6 +252,17 @@ def _sheets(lineage: Lineage, manifests: Mapping[str, Manifest]) -> list[dict[st
         {"purpose": lineage.manifest_keys[key], **sheet(lineage.store, manifest, labels)}
         for key, manifest in manifests.items()
     ]
+
+
+def _archive(lineage: Lineage, manifests: Mapping[str, Manifest]) -> dict[str, Any] | None:
+    """The map of what the encoder was pretrained on; of a model from scratch, of what that model learned from."""
+    if lineage.model is None:
+        return None
+    stage, key, info = "finetune", lineage.evaluation["model"], lineage.model
+    if lineage.encoder is not None:
+        stage, key, info = "pretrain", lineage.model["lineage"]["encoder"], lineage.encoder
+    manifest = manifests.get(info["lineage"]["manifest"])
+    return map_section(lineage.store, lineage.store.path(stage, key), manifest) if manifest else None
 
 
 def _sources(lineage: Lineage, manifests: Mapping[str, Manifest]) -> dict[str, str]:

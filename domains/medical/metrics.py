@@ -30,6 +30,12 @@ def unit(spacing_mm: Sequence[float] | None) -> str:
     return "voxel" if spacing_mm is None else "mm"
 
 
+def dice(predicted: np.ndarray, reference: np.ndarray) -> float:
+    """Dice 1945 of two bool masks (*S), in [0, 1]; 1 where both are empty."""
+    total = int(predicted.sum()) + int(reference.sum())
+    return 2 * int((predicted & reference).sum()) / total if total else 1.0
+
+
 def overlap(predicted: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] | None) -> dict[str, float]:
     """Dice, 95 % Hausdorff distance and surface Dice of one class.
 

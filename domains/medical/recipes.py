@@ -35,16 +35,20 @@ RECIPES: dict[str, Recipe] = {
         name="brain_tumor",
         domain="medical",
         head="tumor",
-        objective="mae + anomaly_synthesis",
+        objective="proposals",
         data=MedicalData(channels=("flair",), label_classes=("tumor",)),
         pretrain=Pretrain(
-            steps=700,
+            steps=400,
             batch_size=12,
-            learning_rate=1e-3,
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            ema_decay=0.99,
             objectives={"mae": {"mask_ratio": 0.6}},
         ),
         # Tuned in cross-validation over development groups only (docs/log.md): steps and rate matter most.
-        finetune=Finetune(steps=2500, batch_size=12, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.995),
+        finetune=Finetune(
+            steps=2500, batch_size=12, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99, self_training=3
+        ),
     ),
     "hippocampus": MedicalRecipe(
         name="hippocampus",

@@ -7,11 +7,11 @@ import re
 import shutil
 import struct
 import zlib
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from html_page import HOSTILE, Page
 
 from domains.errors import UsageError
 from domains.manifest import Contract, Labels, Manifest, Record, Subject
@@ -19,7 +19,6 @@ from domains.store import Store
 from pipelines.report import duration, write_report
 from pipelines.report_figures import number
 
-HOSTILE = "<script>alert('x')</script>"
 FILE_LIKE = '../../"><img src=https://evil.example/a.png onerror=alert(1)>.nii.gz'
 
 
@@ -109,25 +108,6 @@ def a_home(home: Path, **changes: Any) -> Path:
     return store.path("evaluate", key)
 
 
-class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def values(self, attribute: str) -> list[str]:
-        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
-
-
 def test_write_report__everything_escaped_and_self_contained(tmp_path):
     text = write_report(tmp_path, evaluation=a_home(tmp_path)).read_text()
     page = Page(text)
@@ -212,6 +192,27 @@ def test_write_report__what_is_gone_is_left_out(tmp_path, gone):
         assert "from scratch" in page.text
     if "manifest" in gone:
         assert "no longer in the store" in page.text
+
+
+def test_write_report__map_of_the_archive(tmp_path, monkeypatch):
+    asked = []
+
+    def section(store, network, manifest):
+        asked.append((network.parent.name, len(manifest.subjects)))
+        uri = "data:image/png;base64,AA"
+        return {"subjects": [{}] * 6, "total": 6, "method": "t-SNE", "colour": HOSTILE, "picture": uri,
+                "follows": [{"fact": HOSTILE, "correlation": 0.62}], "outliers": ["odd"],
+                "near_duplicates": [{"subjects": ["one", "two"], "distance": 0.0123}],
+                "thumbnails": {"one": uri, "two": uri, "odd": uri}}  # fmt: skip
+
+    folder = a_home(tmp_path)
+    assert "Map of the archive" not in write_report(tmp_path, evaluation=folder).read_text(), "no subject is there"
+    monkeypatch.setattr("pipelines.report.map_section", section)
+    text = write_report(tmp_path, evaluation=folder).read_text()
+    page = Page(text)
+    assert asked == [("pretrain", 6)] and HOSTILE not in text and "map" in page.values("id")
+    assert "1 pairs of near-duplicates, 1 outliers" in page.text and "0.012" in page.text
+    assert {"Subject one", "Subject two", "Subject odd"} <= set(page.values("alt"))
 
 
 def test_write_report__no_evaluation(tmp_path):

@@ -14,6 +14,7 @@ HEAD = Head(
     trivial=trivial.halved_ellipsoid,
     trivial_name="ellipsoid in the middle, cut in two",
     score=segmentation.score,
+    primary_score=segmentation.mean_dice,
     summarise=segmentation.summarise,
     picture=segmentation.picture,
     write_mask=segmentation.write_mask,

@@ -151,6 +151,14 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
     return figures, details
 
 
+def mean_dice(prediction: Prediction, folder: Path, label: Path) -> float:
+    """The "dice" of `score` by itself: no surfaces, no components of the reference."""
+    truth = open_label(label)
+    predicted = clean_up(prediction, truth.native_spacing_mm if truth.spacing_known else None)
+    classes = range(1, len(prediction))
+    return float(np.mean([metrics.dice(predicted == k, truth.native == k) for k in classes]))
+
+
 def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The FROC over all cases and the unit of the distances."""
     units = sorted({str(d["unit"]) for d in details})

@@ -14,6 +14,7 @@ HEAD = Head(
     trivial=trivial.bright_blob,
     trivial_name="brightest large blob away from the skull",
     score=segmentation.score,
+    primary_score=segmentation.mean_dice,
     summarise=segmentation.summarise,
     picture=segmentation.picture,
     accounting=(

@@ -64,6 +64,11 @@ def score(prediction: Prediction, entry: Path, label: Path) -> tuple[dict[str, f
     return {"dice": 2 * both / total if total else 1.0}, details
 
 
+def dice(prediction: Prediction, entry: Path, label: Path) -> float:
+    """The primary metric of `score` by itself."""
+    return score(prediction, entry, label)[0]["dice"]
+
+
 def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Share of all defects found, and false alarms per piece."""
     defects = sum(case["defects"] for case in details)
@@ -81,6 +86,7 @@ HEAD = Head(
     trivial=trivial,
     trivial_name="brightness threshold",
     score=score,
+    primary_score=dice,
     summarise=summarise,
     picture=overlay,
 )

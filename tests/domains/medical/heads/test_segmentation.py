@@ -132,6 +132,16 @@ def test_score__several_classes(tmp_path):
     assert figures["dice"] == figures["dice_1"] == figures["dice_2"] == 0
 
 
+def test_mean_dice__is_the_dice_of_score(tmp_path):
+    entry, label = write_entries(tmp_path, contract_for("3d", (8, 64, 64), num_classes=3))
+    draw = np.random.default_rng(0)
+    for _ in range(3):
+        prediction = draw.random((3, *open_label(label).native.shape)).astype(np.float32)
+        prediction[0] += 0.3
+        expected = segmentation.score(prediction, entry, label)[0]["dice"]
+        assert segmentation.mean_dice(prediction, entry, label) == pytest.approx(expected)
+
+
 def test_loss__learns_the_targets():
     targets = torch.zeros(2, 1, 8, 8, dtype=torch.int64)
     targets[..., 2:5] = 1

@@ -1,0 +1,114 @@
+"""Arms of a study: each competitor as data - how it starts, what it sees, and what it is compared for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from domains.domain import load
+from domains.errors import UsageError
+from domains.recipe import Recipe
+from ssl_models import objectives
+
+Start = Literal["trivial", "proposal", "scratch", "pretrained", "given"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One competitor; everything that differs between arms is here."""
+
+    name: str
+    kind: Literal["trivial", "scratch", "pretrained", "control", "strategy"]
+    what: str
+    start: Start
+    objective: str = ""
+    """Of the pretraining, where there is one."""
+    given: str = ""
+    """Store key (stage "given") of weights that a user has."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """Recipe keys that this arm sets, as YAML text."""
+    taught: bool = False
+    """The model trained on the labels labels the other development subjects, and a second one learns from both."""
+    strategy: str = "random"
+    """Which groups are labelled first."""
+    budgets: tuple[int, ...] | None = None
+    """The label budgets it is tried at; all by default."""
+    note: str = ""
+
+    @property
+    def needs_training(self) -> bool:
+        return self.start not in ("trivial", "proposal")
+
+    @property
+    def zero_labels(self) -> bool:
+        """Whether pretraining brings a decoder along, so that there is a model with zero labels."""
+        return any(name in ("anomaly_synthesis", "proposals") for _, name in objectives.terms(self.objective or "mae"))
+
+    @property
+    def rank(self) -> int:
+        """Place in the queue: what the verdict needs comes first."""
+        return ("pretrained", "scratch", "trivial", "strategy", "control").index(self.kind)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe as this arm changes it."""
+        changes = dict(self.changes)
+        return recipe.changed(changes | ({"objective": self.objective} if self.objective else {}))
+
+
+def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | None = None) -> list[Arm]:
+    """The arms of a study of this recipe, or those named; `given` is the folder of an encoder a user brought.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    arms = [*_competitors(recipe), *_pretrained(recipe), *_controls(recipe)]
+    if given is not None:
+        what = "Weights from elsewhere, licence and source in their model.json."
+        arms.append(Arm("given weights", "pretrained", what, "given", given=given.name))
+    known = {arm.name: arm for arm in arms}
+    if wanted is None:
+        return arms
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(f"unknown arms {', '.join(unknown)}; arms are {', '.join(known)}")
+    return [known[name] for name in wanted]
+
+
+def _competitors(recipe: Recipe) -> Iterator[Arm]:
+    head = load(recipe.domain).heads[recipe.head]
+    yield Arm(head.trivial_name, "trivial", "A rule that has learned nothing.", "trivial")
+    if head.propose is not None:
+        yield Arm("proposal", "trivial", "The rule that the objective proposals learns from, by itself.", "proposal")
+    yield Arm("scratch", "scratch", "The same fine-tuning from random weights.", "scratch")
+    if head.write_mask is not None:
+        what = (
+            "The scratch model labels the fold's unlabelled subjects; a second network learns from both, half and half."
+        )
+        yield Arm("pseudo-labels", "scratch", what, "scratch", taught=True)
+
+
+def _pretrained(recipe: Recipe) -> Iterator[Arm]:
+    """The recipe's own objective first, then others, then other ways to choose what is labelled."""
+    own, gentle = recipe.objective, (("pretrain.learning_rate", "0.001"),)
+    what = "Pretrained with {} instead, at the learning rate of 1e-3 that reconstruction and painting were tuned at."
+    yield Arm(own, "pretrained", "The recipe as it is.", "pretrained", objective=own)
+    for name in ("mae", "anomaly_synthesis"):
+        if name != own:
+            yield Arm(name, "pretrained", what.format(name), "pretrained", objective=name, changes=gentle)
+    for name in ("foreground_aware_random", "next"):
+        what = f"As {own}; the strategy {name} says which groups are labelled."
+        yield Arm(f"labels by {name}", "strategy", what, "pretrained", objective=own, strategy=name, budgets=(3, 10))
+
+
+def _controls(recipe: Recipe) -> Iterator[Arm]:
+    frozen = (("finetune.frozen_encoder", "true"),)
+    yield Arm(
+        "random encoder, frozen", "control", "Only the decoder learns, on random features.", "scratch", changes=frozen
+    )
+    shuffled, noise = ((("pretrain.control", kind),) for kind in ("shuffled", "noise"))
+    if objectives.needs_proposals(recipe.objective):
+        what = "Every subject gets another one's proposal."
+        yield Arm("shuffled proposals", "control", what, "pretrained", recipe.objective, changes=shuffled, budgets=(3,))
+    what = "anomaly_synthesis where nothing but noise is painted."
+    yield Arm("painter of noise", "control", what, "pretrained", "anomaly_synthesis", changes=noise, budgets=(3,))

@@ -1,0 +1,143 @@
+"""Cells of a study: one arm at one label budget on one fold, trained and judged, or read from the store."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from domains.domain import load
+from domains.head import Head, Prediction
+from domains.manifest import Labels, Manifest, Subject, read_manifest
+from domains.recipe import Recipe
+from domains.splits import refuse_leak, split
+from domains.store import Store
+from pipelines.arms import Arm
+from pipelines.dataset import open_dataset, read_labels
+from pipelines.finetune import finetune
+from pipelines.models import Loaded, load_model, open_model
+from pipelines.next import order
+from pipelines.pretrain import pretrain
+from pipelines.progress import Progress
+from pipelines.runtime import inference
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one label budget on one fold."""
+
+    arm: Arm
+    label_budget: int | None
+    yaml: str
+    """Of the study's recipe with its fold."""
+    home: str
+    test: tuple[str, str] | None = None
+    """Store keys of the manifest and labels of another folder to judge on, instead of the fold's held-out groups."""
+
+    @property
+    def recipe(self) -> Recipe:
+        values = yaml.safe_load(self.yaml)
+        domain = load(values["domain"])
+        return type(next(iter(domain.recipes.values()))).checked(values)
+
+    @property
+    def fold(self) -> str:
+        return str(self.recipe.fold)
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Trains and judges one cell, or reads what the store has of it.
+
+    Returns:
+        `model`, its store key or None; `cases`, a `subject_id`, `group_id` and `score` each; `seconds`.
+    """
+    started, home = time.monotonic(), Path(cell.home)
+    recipe = cell.arm.recipe(cell.recipe)
+    manifest, labels = open_dataset(recipe, home)
+    parts = split([s for s in manifest.subjects if s.subject_id in labels.entries], recipe.fold)
+    model = _trained(cell, recipe, home, manifest, parts.development) if cell.arm.needs_training else None
+    tested = parts.test
+    if cell.test is not None:
+        manifest, labels, tested = _elsewhere(cell.test, recipe, Store(home), parts.development)
+    cases = _scores(cell.arm, model, recipe, Store(home), manifest, labels, tested)
+    return {"model": model.name if model else None, "cases": cases, "seconds": time.monotonic() - started}
+
+
+def _elsewhere(
+    keys: tuple[str, str], recipe: Recipe, store: Store, development: Sequence[Subject]
+) -> tuple[Manifest, Labels, tuple[Subject, ...]]:
+    """Manifest, labels and labelled subjects of another folder.
+
+    Raises:
+        GateRefused: a group or image of it is in the development groups.
+    """
+    manifest, labels = read_manifest(store.path("manifest", keys[0])), read_labels(store, recipe, keys[1])
+    subjects = tuple(s for s in manifest.subjects if s.subject_id in labels.entries)
+    groups, digests = {s.group_id for s in development}, {s.content_digest for s in development}
+    refuse_leak(trained_groups=groups, trained_digests=digests, evaluated=subjects)
+    return manifest, labels, subjects
+
+
+def _trained(cell: Cell, recipe: Recipe, home: Path, manifest: Manifest, development: Sequence[Subject]) -> Path:
+    """Folder of the cell's model."""
+    encoder = _encoder(cell.arm, recipe, home)
+    ordered = order(cell.arm.strategy, recipe, home, encoder, manifest, development, recipe.seed)
+    groups = ordered[: cell.label_budget]
+    trained = finetune(recipe, home, encoder=encoder, label_budget=cell.label_budget, label_groups=groups)
+    if cell.arm.taught and cell.label_budget:
+        trained = finetune(recipe, home, encoder=encoder, label_groups=groups, teacher=trained.folder)
+    return trained.folder
+
+
+def _encoder(arm: Arm, recipe: Recipe, home: Path) -> Path | None:
+    if arm.start == "given":
+        return Store(home).path("given", arm.given)
+    return pretrain(recipe, home).folder if arm.start == "pretrained" else None
+
+
+def _scores(
+    arm: Arm, model: Path | None, recipe: Recipe, store: Store, manifest: Manifest, labels: Labels,
+    subjects: Sequence[Subject],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Score of each subject under the head's primary metric, kept in the store; null where it is not defined."""
+    head, loaded = load(recipe.domain).heads[recipe.head], open_model(model) if model else None
+    pairs = sorted((s.entry, labels.entries[s.subject_id]) for s in subjects)
+    judged = loaded.info["sha256"] if loaded else [head.name, arm.start, manifest.contract.input_rules()]
+
+    def write(out: Path) -> dict[str, Any]:
+        predict = _predictor(arm, loaded, head, recipe, manifest)
+        cases = []
+        with Progress(f"judge {arm.name}", len(subjects), unit="cases") as progress:
+            for subject in subjects:
+                entry = store.path("ingest", subject.entry)
+                label = store.path("label", labels.entries[subject.subject_id])
+                score = head.primary_score(predict(entry), entry, label)
+                cases.append({"subject_id": subject.subject_id, "group_id": subject.group_id,
+                              "score": score if math.isfinite(score) else None})  # fmt: skip
+                progress.advance()
+        return {"cases": cases}
+
+    key = store.key("scores", [judged, pairs])
+    store.build("scores", key, write)
+    cases: list[dict[str, Any]] = store.facts("scores", key)["cases"]
+    return cases
+
+
+def _predictor(
+    arm: Arm, loaded: Loaded | None, head: Head, recipe: Recipe, manifest: Manifest
+) -> Callable[[Path], Prediction]:
+    if loaded is None:
+        rule = head.propose if arm.start == "proposal" and head.propose is not None else head.trivial
+        return lambda entry: rule(entry, manifest.contract)
+    model = load_model(loaded)
+
+    def predict(entry: Path) -> Prediction:
+        with inference(recipe.precision):
+            return head.predict(model, entry, loaded.contract)
+
+    return predict

@@ -1,0 +1,269 @@
+"""study: a recipe, label budgets and folds -> the label-efficiency curve of pretraining beside honest competitors."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+from domains.domain import load
+from domains.errors import NothingUsable
+from domains.manifest import Labels, Manifest, Subject
+from domains.recipe import Recipe
+from domains.splits import split
+from domains.store import Store
+from pipelines.arms import Arm, arms_of
+from pipelines.cells import Cell, run_cell
+from pipelines.dataset import label_entries, open_dataset, subject_entries
+from pipelines.evaluate import interval
+from pipelines.finetune import Supervised
+from pipelines.ingest import take_in
+from pipelines.label_meter import SCRATCH, read_meter, scores_of, worth_in_labels
+from pipelines.loop import Job, train
+from pipelines.models import new_model
+from pipelines.study_report import write_study
+
+TRIAL_STEPS = 8
+
+Runner = Callable[[Sequence[Cell]], Iterable[tuple[Cell, dict[str, Any]]]]
+"""Cells -> each cell with its result, in any order: the place where flows put several processes."""
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A study in the store; `result` is its `study.json`."""
+
+    folder: Path
+    result: dict[str, Any]
+
+
+def one_by_one(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The cells in order, in this process."""
+    for cell in cells:
+        yield cell, run_cell(cell)
+
+
+def study(
+    recipe: Recipe, home: Path, *, label_budgets: Sequence[int], folds: int, arms: Sequence[str] | None = None,
+    given: Path | None = None, test: Path | None = None, runner: Runner = one_by_one, command: str = "",
+) -> Studied:  # fmt: skip
+    """Every arm at every label budget on every fold, judged on the groups that the fold holds out.
+
+    The folds together test every labelled group once. Pretraining leaves a fold's test groups out; label budgets are
+    nested and equal for all arms; no label is set aside for validation. Each cell is kept in the store, so a study that
+    was killed goes on.
+
+    Args:
+        recipe: whose pretraining is judged; its `fold` is replaced.
+        home: the store.
+        label_budgets: numbers of labelled groups; 0 asks for the models with zero labels.
+        folds: at least two.
+        arms: names, by default all that fit the recipe.
+        given: folder of an encoder that a user brought, one more arm.
+        test: another labelled folder that every fold's models are judged on instead; a subject's score is then the
+            mean over the folds.
+        runner: how the cells are run.
+        command: what a person typed, for the report.
+
+    Raises:
+        UsageError: nothing ingested, an unknown arm, more folds than groups.
+        NothingUsable: no labels.
+    """
+    started, home = time.monotonic(), Path(home)
+    manifest, labels = open_dataset(recipe, home)
+    cells = plan_cells(recipe, home, manifest, labels, label_budgets, folds, arms, given)
+    if test is not None:
+        _, _, taken, _ = take_in(Path(test), recipe, home, contract=manifest.contract)
+        if taken.labels is None:
+            raise NothingUsable(f"no labelled subject in {test}: a study is judged on labels")
+        cells = [replace(cell, test=(taken.manifest, taken.labels)) for cell in cells]
+    results = dict(runner(cells))
+    result = _summary(recipe, manifest, labels, cells, results, folds)
+    result |= {"seconds": time.monotonic() - started, "command": command}
+    store = Store(home)
+    key = store.key("study", [[asdict(cell) for cell in _anywhere(cells)], manifest.digest, labels.digest])
+    folder = store.build("study", key, lambda out: write_study(result, home, out))
+    return Studied(folder, result)
+
+
+def plan_cells(
+    recipe: Recipe, home: Path, manifest: Manifest, labels: Labels, label_budgets: Sequence[int], folds: int,
+    arms: Sequence[str] | None = None, given: Path | None = None,
+) -> list[Cell]:  # fmt: skip
+    """The cells of a study: what is pretrained first, then by budget, so that an unfinished table is a small one."""
+    labelled = [s for s in manifest.subjects if s.subject_id in labels.entries]
+    if not labelled:
+        raise NothingUsable(f"no labelled subject for {recipe.name}: ingest masks first")
+    names = [f"{i}/{folds}" for i in range(1, folds + 1)]
+    smallest = min(len({s.group_id for s in _development(labelled, fold)}) for fold in names)
+    chosen = arms_of(recipe, arms, given)
+    cells = [
+        Cell(arm, budget, recipe.changed({"fold": fold}).to_yaml(), str(home))
+        for arm in chosen for budget in _budgets(arm, label_budgets, smallest) for fold in names
+    ]  # fmt: skip
+    return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.arm.rank))
+
+
+def _development(subjects: Sequence[Subject], fold: str) -> tuple[Subject, ...]:
+    return split(subjects, fold).development
+
+
+def _budgets(arm: Arm, wanted: Sequence[int], most: int) -> list[int | None]:
+    """The budgets that make sense for an arm; None where labels change nothing."""
+    if not arm.needs_training:
+        return [None]
+    return [k for k in wanted if k <= most and (k > 0 or arm.zero_labels) and (arm.budgets is None or k in arm.budgets)]
+
+
+def _anywhere(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells without their home, for keys."""
+    return [replace(cell, home="") for cell in cells]
+
+
+def _summary(
+    recipe: Recipe, manifest: Manifest, labels: Labels, cells: Sequence[Cell],
+    results: dict[Cell, dict[str, Any]], folds: int,
+) -> dict[str, Any]:  # fmt: skip
+    head = load(recipe.domain).heads[recipe.head]
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    cases = [
+        {"arm": cell.arm.name, "label_budget": cell.label_budget, "fold": cell.fold, **case}
+        for cell in cells for case in results[cell]["cases"]
+    ]  # fmt: skip
+    table = [
+        row for arm in arms for budget in dict.fromkeys(c.label_budget for c in cells if c.arm == arm)
+        if (row := _row(cases, arm, budget, head.trivial_name))
+    ]  # fmt: skip
+    main = next((arm.name for arm in arms if arm.kind == "pretrained"), "")
+    groups = {s.group_id for s in manifest.subjects if s.subject_id in labels.entries}
+    worth = _worth(cases, main)
+    return {
+        "schema_version": 1, "recipe": recipe.name, "primary": head.primary_metric, "folds": folds,
+        "title": f"When does pretraining save labels? {recipe.name}",
+        "subjects": len(labels.entries), "groups": len(groups),
+        "label_budgets": sorted({c.label_budget for c in cells if c.label_budget is not None}),
+        "arms": [{"name": a.name, "what": a.what, "kind": a.kind} for a in arms],
+        "table": table,
+        "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "model": results[c]["model"],
+                   "seconds": results[c]["seconds"]} for c in cells],
+        "cases": cases, "main_arm": main, "worth": worth, "verdict": _verdict(table, main, worth),
+        "meter": _meter(cases, main), "accounting": _accounting(head, folds, len(groups)),
+        "warnings": _warnings(table),
+    }  # fmt: skip
+
+
+def _row(cases: Sequence[dict[str, Any]], arm: Arm, budget: int | None, trivial: str) -> dict[str, Any]:
+    mine = _scores(cases, arm.name, budget)
+    figures = interval([score for score, _ in mine.values()], [group for _, group in mine.values()])
+    return {
+        "arm": arm.name, "label_budget": budget, **figures, "note": arm.note,
+        "against_scratch": None if arm.name == SCRATCH else _difference(mine, _scores(cases, SCRATCH, budget)),
+        "against_trivial": None if arm.name == trivial else _difference(mine, _scores(cases, trivial, None)),
+    }  # fmt: skip
+
+
+def _scores(cases: Sequence[dict[str, Any]], arm: str, budget: int | None) -> dict[str, tuple[float, str]]:
+    """Subject id -> (mean score, group) of an arm at a budget; a score that is not defined counts as the worst, 0."""
+    found: dict[str, list[float]] = {}
+    groups = {case["subject_id"]: case["group_id"] for case in cases}
+    for case in cases:
+        if case["arm"] == arm and case["label_budget"] == budget:
+            found.setdefault(case["subject_id"], []).append(case["score"] or 0.0)
+    return {subject: (sum(scores) / len(scores), groups[subject]) for subject, scores in found.items()}
+
+
+def _difference(mine: dict[str, tuple[float, str]], theirs: dict[str, tuple[float, str]]) -> dict[str, float] | None:
+    """Paired mean difference over the subjects that both were judged on, with its interval over groups."""
+    both = [subject for subject in mine if subject in theirs]
+    if not both:
+        return None
+    return interval([mine[s][0] - theirs[s][0] for s in both], [mine[s][1] for s in both])
+
+
+def _worth(cases: Sequence[dict[str, Any]], main: str) -> list[dict[str, Any]]:
+    arm, scratch = scores_of(cases, main), scores_of(cases, SCRATCH)
+    if arm is None or scratch is None or arm.groups != scratch.groups:
+        return []
+    return [{"label_budget": one.labels, "text": one.says()} for one in worth_in_labels(arm, scratch)]
+
+
+def _meter(cases: Sequence[dict[str, Any]], main: str) -> list[str]:
+    """What the next hour of labelling buys, at each budget of the main arm."""
+    budgets = sorted({case["label_budget"] for case in cases if case["arm"] == main and case["label_budget"]})
+    readings = [read_meter({"cases": cases}, budget, arm=main) for budget in budgets]
+    return [reading.says() for reading in readings if reading is not None]
+
+
+def _verdict(table: Sequence[dict[str, Any]], main: str, worth: Sequence[dict[str, Any]]) -> str:
+    """One sentence a budget: by how much the main arm is ahead of scratch, and whether chance explains it."""
+    parts = []
+    for row in table:
+        if row["arm"] != main:
+            continue
+        gain = row["against_scratch"] or (row["against_trivial"] if row["label_budget"] == 0 else None)
+        if gain is None:
+            continue
+        against = "scratch" if row["against_scratch"] else "the trivial competitor"
+        sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", which chance may explain"
+        parts.append(f"{row['label_budget']} labels: {gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) against {against}{sure}")  # fmt: skip  # noqa: E501
+    text = f"Pretraining with {main}: " + "; ".join(parts) if parts else "No arm to compare."
+    return ". ".join([text, *(f"{one['text']}" for one in worth)])
+
+
+def _warnings(table: Sequence[dict[str, Any]]) -> list[str]:
+    """More labels must not hurt: every arm whose score falls from one budget to a larger one."""
+    found = []
+    for arm in dict.fromkeys(row["arm"] for row in table):
+        rows = sorted((r for r in table if r["arm"] == arm and r["label_budget"] is not None), key=lambda r: r["label_budget"])  # fmt: skip  # noqa: E501
+        for before, after in pairwise(rows):
+            if after["mean"] < before["mean"]:
+                found.append(f"{arm}: {after['label_budget']} labels score {after['mean']:.3f}, below {before['mean']:.3f} with {before['label_budget']}")  # fmt: skip  # noqa: E501
+    return found
+
+
+def _accounting(head: Any, folds: int, groups: int) -> list[str]:
+    return [
+        f"{folds} folds by group; together they test each of the {groups} labelled groups once.",
+        "Pretraining sees the images of a fold's other groups and no label; the fold's test groups are left out.",
+        "A label budget K is the first K groups of one seeded order: nested, and equal for all arms of a fold.",
+        "No label is used for early stopping or model selection; all arms train for the same number of steps.",
+        *head.accounting,
+    ]
+
+
+def expected_seconds(recipe: Recipe, home: Path, cells: Sequence[Cell], workers: int) -> float:
+    """How long the cells will take if the store has none of them: their steps at the rate of a short trial."""
+    trained = [cell for cell in cells if cell.arm.needs_training]
+    finetuned = sum((2 if cell.arm.taught else 1) * (cell.label_budget != 0) for cell in trained)
+    pretrained = len({(cell.arm.objective, cell.fold) for cell in trained if cell.arm.objective})
+    steps = finetuned * recipe.finetune.steps + pretrained * recipe.pretrain.steps
+    return steps * _seconds_a_step(recipe, home) / workers
+
+
+def _seconds_a_step(recipe: Recipe, home: Path) -> float:
+    """Of fine-tuning, by a trial of a few steps on few subjects that leaves nothing behind."""
+    store = Store(home)
+    manifest, labels = open_dataset(recipe, home)
+    subjects = [s for s in manifest.subjects if s.subject_id in labels.entries][:4]
+    domain, contract = load(recipe.domain), manifest.contract
+    entries, targets = subject_entries(store, subjects), label_entries(store, labels, subjects)
+    crops = domain.crops(entries, targets, subjects, contract, recipe, recipe.finetune.augment)
+    settings = recipe.finetune.model_copy(update={"steps": TRIAL_STEPS})
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            module=Supervised(new_model(recipe, contract), domain.heads[recipe.head]), source=crops, settings=settings,
+            seed=0, precision=recipe.precision, devices=recipe.devices, folder=Path(folder), identity={},
+            label="trial", spatial_axes=contract.geometry.spatial_axes,
+        )  # fmt: skip
+        return train(job, cast(Any, _Untracked())).seconds / TRIAL_STEPS
+
+
+class _Untracked:
+    """A trial's tracker: it is no run of anybody's."""
+
+    def log(self, step: int, figures: dict[str, float]) -> None: ...
+    def note(self, text: str) -> None: ...

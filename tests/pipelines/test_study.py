@@ -1,0 +1,124 @@
+"""A study tests every group once, keeps its books, goes on where it was, and finds nothing where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domains.domain import load
+from domains.errors import UsageError
+from domains.recipe import Recipe
+from domains.store import Missing, Store
+from pipelines import cells, study
+from pipelines.checkpoint import read_model
+from pipelines.ingest import ingest
+from pipelines.study import Studied
+
+BUDGETS = (0, 2, 3)
+ARMS = ("scratch", "proposals", "proposal")
+HEADS = 6
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def recipe(home: Path, few_steps: Recipe) -> Recipe:
+    recipe = few_steps.changed({"objective": "proposals", "finetune.steps": "2", "pretrain.steps": "2"})
+    _generate(home / "raw", HEADS, 0)
+    ingest(home / "raw", recipe, home)
+    return recipe
+
+
+def _generate(folder: Path, heads: int, seed: int) -> None:
+    generate = load("medical").generate
+    assert generate is not None
+    generate(folder, heads, seed)
+
+
+@pytest.fixture(scope="module")
+def studied(home: Path, recipe: Recipe) -> Studied:
+    return study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
+
+
+def test_study__every_group_is_tested_once_by_every_arm(studied: Studied) -> None:
+    cases = studied.result["cases"]
+    for arm, budget in {(case["arm"], case["label_budget"]) for case in cases}:
+        tested = [case["subject_id"] for case in cases if (case["arm"], case["label_budget"]) == (arm, budget)]
+        assert len(tested) == len(set(tested)) == HEADS
+    rows = {(row["arm"], row["label_budget"]) for row in studied.result["table"]}
+    assert {("proposals", k) for k in BUDGETS} | {("scratch", 2), ("scratch", 3)} <= rows
+    assert ("scratch", 0) not in rows and ("proposal", None) in rows
+
+
+def test_study__budgets_are_nested_equal_for_all_arms_and_leave_the_test_groups_out(
+    studied: Studied, home: Path
+) -> None:
+    store = Store(home)
+    held_out = {(case["fold"], case["group_id"]) for case in studied.result["cases"]}
+    used: dict[tuple[str, int], set[frozenset[str]]] = {}
+    for cell in studied.result["cells"]:
+        if cell["model"] is None:
+            continue
+        lineage = read_model(store.path("finetune", cell["model"]))[1]["lineage"]
+        tested = {group for fold, group in held_out if fold == cell["fold"]}
+        assert not tested & set(lineage["label_groups"]) and not tested & set(lineage["pretrain_groups"])
+        assert len(lineage["label_groups"]) == cell["label_budget"]
+        used.setdefault((cell["fold"], cell["label_budget"]), set()).add(frozenset(lineage["label_groups"]))
+    assert all(len(sets) == 1 for sets in used.values())
+    for fold in ("1/2", "2/2"):
+        assert next(iter(used[fold, 2])) < next(iter(used[fold, 3]))
+
+
+def test_study__differences_are_paired_over_the_same_subjects(studied: Studied) -> None:
+    cases = {(c["arm"], c["label_budget"], c["subject_id"]): c["score"] for c in studied.result["cases"]}
+    row = next(r for r in studied.result["table"] if (r["arm"], r["label_budget"]) == ("proposals", 2))
+    subjects = {c["subject_id"] for c in studied.result["cases"]}
+    expected = sum(cases["proposals", 2, s] - cases["scratch", 2, s] for s in subjects) / len(subjects)
+    assert row["against_scratch"]["mean"] == pytest.approx(expected)
+    assert row["against_scratch"]["low"] <= expected <= row["against_scratch"]["high"]
+
+
+def test_study__again__nothing_is_trained(studied: Studied, home: Path, recipe: Recipe) -> None:
+    with Store.only_looking():
+        again = study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
+    assert again.folder == studied.folder
+
+
+def test_study__killed_between_cells__finished_cells_are_kept(home: Path, recipe: Recipe) -> None:
+    other, begun = recipe.changed({"seed": "5"}), []
+
+    def dies_after_one(planned: Sequence[cells.Cell]) -> Iterator[tuple[cells.Cell, dict[str, Any]]]:
+        begun.extend(planned)
+        yield planned[0], cells.run_cell(planned[0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.study(other, home, label_budgets=(2,), folds=2, arms=("scratch",), runner=dies_after_one)
+    with Store.only_looking():
+        assert cells.run_cell(begun[0])["cases"]
+        with pytest.raises(Missing):
+            cells.run_cell(begun[1])
+
+
+def test_study__another_folder__judged_there_once_a_subject(home: Path, recipe: Recipe, tmp_path: Path) -> None:
+    _generate(tmp_path / "elsewhere", 2, 7)
+    result = study.study(
+        recipe, home, label_budgets=(2,), folds=2, arms=("scratch",), test=tmp_path / "elsewhere"
+    ).result
+    assert {row["n"] for row in result["table"]} == {2}
+
+
+def test_study__unknown_arm__refused(home: Path, recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match="unknown arms mea; arms are"):
+        study.study(recipe, home, label_budgets=(2,), folds=2, arms=("mea",))
+
+
+def test_warnings__more_labels_that_hurt_are_named() -> None:
+    table = [{"arm": "a", "label_budget": k, "mean": m} for k, m in ((0, 0.5), (3, 0.4), (10, 0.6))]
+    assert study._warnings(table) == ["a: 3 labels score 0.400, below 0.500 with 0"]
