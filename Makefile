@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DATA ?= ../shared/data/medical/brain_mri_lgg
+HIPPOCAMPUS ?= ../shared/data/medical/hippocampus_mri
 
 .PHONY: install demo test test-slow check docs study bench
 
@@ -27,9 +28,10 @@ docs: $(INSTALLED)
 	$(BIN)/python tests/cli_reference.py > docs/cli.md
 	$(BIN)/python tests/readme_map.py
 
-# Every verb on a labelled folder: `make study DATA=my/`.
+# The published tables (docs/benchmarks.md); killed and started again, it goes on. `make study DATA=my/` for your own.
 study: $(INSTALLED)
-	$(BIN)/selfsight run brain_tumor $(DATA)
+	$(BIN)/selfsight study brain_tumor $(DATA) --label-budgets 0,3,10,30 --set finetune.steps=400
+	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --label-budgets 1,5,20
 
 bench: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/run_all.py

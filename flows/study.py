@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from domains.errors import Preempted
 from domains.recipe import Recipe
 from flows.stopping import die_with_this_parent
 from pipelines.cells import Cell, run_cell
@@ -63,7 +64,7 @@ class Workers:
 
     def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
         """The cells with their results as they are done, each told on stderr; the first error ends it."""
-        waiting: dict[Future[dict[str, Any]], Cell] = {self._pool.submit(run_cell, cell): cell for cell in cells}
+        waiting: dict[Future[dict[str, Any]], Cell] = {self._pool.submit(_run_cell, cell): cell for cell in cells}
         done = 0
         while waiting:
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -72,6 +73,14 @@ class Workers:
                 done += 1
                 print(f"{done}/{len(cells)} {_told(cell, result)}", file=sys.stderr, flush=True)
                 yield cell, result
+
+
+def _run_cell(cell: Cell) -> dict[str, Any]:
+    """In a worker: a training that was asked to stop has saved, and no other cell is begun."""
+    try:
+        return run_cell(cell)
+    except Preempted:
+        os._exit(Preempted.exit_code)
 
 
 def _told(cell: Cell, result: dict[str, Any]) -> str:

@@ -85,7 +85,7 @@ def _competitors(recipe: Recipe) -> Iterator[Arm]:
         what = (
             "The scratch model labels the fold's unlabelled subjects; a second network learns from both, half and half."
         )
-        yield Arm("pseudo-labels", "scratch", what, "scratch", taught=True)
+        yield Arm("pseudo-labels", "strategy", what, "scratch", taught=True)
 
 
 def _pretrained(recipe: Recipe) -> Iterator[Arm]:

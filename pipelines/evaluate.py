@@ -128,7 +128,7 @@ def _evaluate(
         "summary": head.summarise(details), "cases": cases, "seconds": time.monotonic() - started,
     }  # fmt: skip
     _track(loaded, store, result, out, key)
-    (out / "evaluation.json").write_text(json.dumps(_without_nan(result), indent=1))
+    (out / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1))
     return {"primary": main}
 
 
@@ -196,12 +196,12 @@ def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]
     return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high), "n": len(pairs)}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no nan: undefined figures become null."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from domains.domain import load
 from domains.errors import NothingUsable
+from domains.head import Head
 from domains.manifest import Labels, Manifest, Subject
 from domains.recipe import Recipe
 from domains.splits import split
@@ -19,7 +20,7 @@ from domains.store import Store
 from pipelines.arms import Arm, arms_of
 from pipelines.cells import Cell, run_cell
 from pipelines.dataset import label_entries, open_dataset, subject_entries
-from pipelines.evaluate import interval
+from pipelines.evaluate import interval, without_nan
 from pipelines.finetune import Supervised
 from pipelines.ingest import take_in
 from pipelines.label_meter import SCRATCH, read_meter, scores_of, worth_in_labels
@@ -84,6 +85,9 @@ def study(
     results = dict(runner(cells))
     result = _summary(recipe, manifest, labels, cells, results, folds)
     result |= {"seconds": time.monotonic() - started, "command": command}
+    if cells[0].test is not None:
+        result |= dict(zip(("manifest", "labels"), cells[0].test, strict=True))
+    result = without_nan(result)
     store = Store(home)
     key = store.key("study", [[asdict(cell) for cell in _anywhere(cells)], manifest.digest, labels.digest])
     folder = store.build("study", key, lambda out: write_study(result, home, out))
@@ -139,19 +143,20 @@ def _summary(
         if (row := _row(cases, arm, budget, head.trivial_name))
     ]  # fmt: skip
     main = next((arm.name for arm in arms if arm.kind == "pretrained"), "")
-    groups = {s.group_id for s in manifest.subjects if s.subject_id in labels.entries}
+    tested = {case["subject_id"]: case["group_id"] for case in cases}
     worth = _worth(cases, main)
     return {
         "schema_version": 1, "recipe": recipe.name, "primary": head.primary_metric, "folds": folds,
         "title": f"When does pretraining save labels? {recipe.name}",
-        "subjects": len(labels.entries), "groups": len(groups),
+        "subjects": len(tested), "groups": len(set(tested.values())),
         "label_budgets": sorted({c.label_budget for c in cells if c.label_budget is not None}),
         "arms": [{"name": a.name, "what": a.what, "kind": a.kind} for a in arms],
         "table": table,
         "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "model": results[c]["model"],
                    "seconds": results[c]["seconds"]} for c in cells],
         "cases": cases, "main_arm": main, "worth": worth, "verdict": _verdict(table, main, worth),
-        "meter": _meter(cases, main), "accounting": _accounting(head, folds, len(groups)),
+        "meter": _meter(cases, main),
+        "accounting": _accounting(head, folds, len(set(tested.values())), cells[0].test is not None),
         "warnings": _warnings(table),
     }  # fmt: skip
 
@@ -225,12 +230,16 @@ def _warnings(table: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _accounting(head: Any, folds: int, groups: int) -> list[str]:
+def _accounting(head: Head, folds: int, groups: int, elsewhere: bool) -> list[str]:
+    where = f"{folds} folds by group; together they test each of the {groups} labelled groups once."
+    if elsewhere:
+        where = f"Judged on {groups} groups of another folder; a score is the mean over the models of {folds} folds."
     return [
-        f"{folds} folds by group; together they test each of the {groups} labelled groups once.",
+        where,
         "Pretraining sees the images of a fold's other groups and no label; the fold's test groups are left out.",
         "A label budget K is the first K groups of one seeded order: nested, and equal for all arms of a fold.",
-        "No label is used for early stopping or model selection; all arms train for the same number of steps.",
+        "No label is used for early stopping or model selection; all arms fine-tune for the same number of steps.",
+        "A score that is not defined counts as 0.",
         *head.accounting,
     ]
 

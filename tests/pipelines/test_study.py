@@ -12,7 +12,7 @@ from domains.domain import load
 from domains.errors import UsageError
 from domains.recipe import Recipe
 from domains.store import Missing, Store
-from pipelines import cells, study
+from pipelines import cells, study, study_report
 from pipelines.checkpoint import read_model
 from pipelines.ingest import ingest
 from pipelines.study import Studied
@@ -42,8 +42,10 @@ def _generate(folder: Path, heads: int, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def studied(home: Path, recipe: Recipe) -> Studied:
-    return study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
+def studied(home: Path, recipe: Recipe) -> Iterator[Studied]:
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(study_report, "MOST_CASES", 1)  # pictures of untrained models take a second each
+        yield study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
 
 
 def test_study__every_group_is_tested_once_by_every_arm(studied: Studied) -> None:
