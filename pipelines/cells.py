@@ -59,9 +59,12 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     started, home = time.monotonic(), Path(cell.home)
     recipe = cell.arm.recipe(cell.recipe)
     manifest, labels = open_dataset(recipe, home)
-    parts = split([s for s in manifest.subjects if s.subject_id in labels.entries], recipe.fold)
-    model = _trained(cell, recipe, home, manifest, parts.development) if cell.arm.needs_training else None
-    tested = parts.test
+    # the fold of all subjects, as pretraining takes it: unlabelled ones must not shift who is held out
+    parts = split(manifest.subjects, recipe.fold)
+    development, tested = (
+        [s for s in part if s.subject_id in labels.entries] for part in (parts.development, parts.test)
+    )
+    model = _trained(cell, recipe, home, manifest, development) if cell.arm.needs_training else None
     if cell.test is not None:
         manifest, labels, tested = _elsewhere(cell.test, recipe, Store(home), parts.development)
     cases = _scores(cell.arm, model, recipe, Store(home), manifest, labels, tested)
@@ -70,14 +73,14 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 def _elsewhere(
     keys: tuple[str, str], recipe: Recipe, store: Store, development: Sequence[Subject]
-) -> tuple[Manifest, Labels, tuple[Subject, ...]]:
+) -> tuple[Manifest, Labels, list[Subject]]:
     """Manifest, labels and labelled subjects of another folder.
 
     Raises:
         GateRefused: a group or image of it is in the development groups.
     """
     manifest, labels = read_manifest(store.path("manifest", keys[0])), read_labels(store, recipe, keys[1])
-    subjects = tuple(s for s in manifest.subjects if s.subject_id in labels.entries)
+    subjects = [s for s in manifest.subjects if s.subject_id in labels.entries]
     groups, digests = {s.group_id for s in development}, {s.content_digest for s in development}
     refuse_leak(trained_groups=groups, trained_digests=digests, evaluated=subjects)
     return manifest, labels, subjects

@@ -13,7 +13,7 @@ from typing import Any, cast
 from domains.domain import load
 from domains.errors import NothingUsable
 from domains.head import Head
-from domains.manifest import Labels, Manifest, Subject
+from domains.manifest import Labels, Manifest
 from domains.recipe import Recipe
 from domains.splits import split
 from domains.store import Store
@@ -99,11 +99,10 @@ def plan_cells(
     arms: Sequence[str] | None = None, given: Path | None = None,
 ) -> list[Cell]:  # fmt: skip
     """The cells of a study: what is pretrained first, then by budget, so that an unfinished table is a small one."""
-    labelled = [s for s in manifest.subjects if s.subject_id in labels.entries]
-    if not labelled:
+    if not labels.entries:
         raise NothingUsable(f"no labelled subject for {recipe.name}: ingest masks first")
     names = [f"{i}/{folds}" for i in range(1, folds + 1)]
-    smallest = min(len({s.group_id for s in _development(labelled, fold)}) for fold in names)
+    smallest = min(_labelled_groups(manifest, labels, fold) for fold in names)
     chosen = arms_of(recipe, arms, given)
     cells = [
         Cell(arm, budget, recipe.changed({"fold": fold}).to_yaml(), str(home))
@@ -112,8 +111,9 @@ def plan_cells(
     return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.arm.rank))
 
 
-def _development(subjects: Sequence[Subject], fold: str) -> tuple[Subject, ...]:
-    return split(subjects, fold).development
+def _labelled_groups(manifest: Manifest, labels: Labels, fold: str) -> int:
+    """How many groups a fold could label."""
+    return len({s.group_id for s in split(manifest.subjects, fold).development if s.subject_id in labels.entries})
 
 
 def _budgets(arm: Arm, wanted: Sequence[int], most: int) -> list[int | None]:

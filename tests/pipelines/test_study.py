@@ -19,7 +19,7 @@ from pipelines.study import Studied
 
 BUDGETS = (0, 2, 3)
 ARMS = ("scratch", "proposals", "proposal")
-HEADS = 6
+HEADS = 8
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recipe(home: Path, few_steps: Recipe) -> Recipe:
     recipe = few_steps.changed({"objective": "proposals", "finetune.steps": "2", "pretrain.steps": "2"})
-    _generate(home / "raw", HEADS, 0)
+    _generate(home / "raw", HEADS + 1, 0)
+    (home / "raw" / "case_002" / "mask.nii.gz").unlink()  # a patient without a label is in the archive too
     ingest(home / "raw", recipe, home)
     return recipe
 
