@@ -12,6 +12,9 @@ from domains.errors import UsageError
 from domains.recipe import Recipe
 from ssl_models import objectives
 
+FEW = (3, 10)
+"""Label budgets of the arms that are about spending few labels well."""
+
 Start = Literal["trivial", "proposal", "scratch", "pretrained", "given"]
 
 
@@ -85,7 +88,7 @@ def _competitors(recipe: Recipe) -> Iterator[Arm]:
         what = (
             "The scratch model labels the fold's unlabelled subjects; a second network learns from both, half and half."
         )
-        yield Arm("pseudo-labels", "strategy", what, "scratch", taught=True)
+        yield Arm("pseudo-labels", "strategy", what, "scratch", taught=True, budgets=FEW)
 
 
 def _pretrained(recipe: Recipe) -> Iterator[Arm]:
@@ -98,7 +101,7 @@ def _pretrained(recipe: Recipe) -> Iterator[Arm]:
             yield Arm(name, "pretrained", what.format(name), "pretrained", objective=name, changes=gentle)
     for name in ("foreground_aware_random", "next"):
         what = f"As {own}; the strategy {name} says which groups are labelled."
-        yield Arm(f"labels by {name}", "strategy", what, "pretrained", objective=own, strategy=name, budgets=(3, 10))
+        yield Arm(f"labels by {name}", "strategy", what, "pretrained", objective=own, strategy=name, budgets=FEW)
 
 
 def _controls(recipe: Recipe) -> Iterator[Arm]:
