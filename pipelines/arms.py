@@ -12,6 +12,7 @@ from domains.errors import UsageError
 from domains.recipe import Recipe
 from ssl_models import objectives
 
+PROPOSAL = "proposal"
 FEW = (3, 10)
 """Label budgets of the arms that are about spending few labels well."""
 
@@ -82,7 +83,7 @@ def _competitors(recipe: Recipe) -> Iterator[Arm]:
     head = load(recipe.domain).heads[recipe.head]
     yield Arm(head.trivial_name, "trivial", "A rule that has learned nothing.", "trivial")
     if head.propose is not None:
-        yield Arm("proposal", "trivial", "The rule that the objective proposals learns from, by itself.", "proposal")
+        yield Arm(PROPOSAL, "trivial", "The rule that the objective proposals learns from, by itself.", "proposal")
     yield Arm("scratch", "scratch", "The same fine-tuning from random weights.", "scratch")
     if head.write_mask is not None:
         what = (

@@ -17,7 +17,7 @@ from domains.manifest import Labels, Manifest
 from domains.recipe import Recipe
 from domains.splits import split
 from domains.store import Store
-from pipelines.arms import Arm, arms_of
+from pipelines.arms import PROPOSAL, Arm, arms_of
 from pipelines.cells import Cell, run_cell
 from pipelines.dataset import label_entries, open_dataset, subject_entries
 from pipelines.evaluate import interval, without_nan
@@ -144,7 +144,7 @@ def _summary(
     ]  # fmt: skip
     main = next((arm.name for arm in arms if arm.kind == "pretrained"), "")
     tested = {case["subject_id"]: case["group_id"] for case in cases}
-    worth = _worth(cases, main)
+    worth, by_fold = _worth(cases, main), _by_fold(cases, main)
     return {
         "schema_version": 1, "recipe": recipe.name, "primary": head.primary_metric, "folds": folds,
         "title": f"When does pretraining save labels? {recipe.name}",
@@ -155,8 +155,9 @@ def _summary(
         "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "model": results[c]["model"],
                    "seconds": results[c]["seconds"]} for c in cells],
         "cases": cases, "main_arm": main, "worth": worth, "verdict": _verdict(table, main, worth),
-        "meter": _meter(cases, main),
-        "accounting": _accounting(head, folds, len(set(tested.values())), cells[0].test is not None),
+        "meter": _meter(cases, main), "by_fold": by_fold,
+        "accounting": [*_accounting(head, folds, len(set(tested.values())), cells[0].test is not None),
+                       *_luck(by_fold)],
         "warnings": _warnings(table),
     }  # fmt: skip
 
@@ -189,6 +190,31 @@ def _difference(mine: dict[str, tuple[float, str]], theirs: dict[str, tuple[floa
     return interval([mine[s][0] - theirs[s][0] for s in both], [mine[s][1] for s in both])
 
 
+def _by_fold(cases: Sequence[dict[str, Any]], main: str) -> list[dict[str, Any]]:
+    """Main arm minus scratch, budget by budget and fold by fold: what the luck of one draw of labels does."""
+    found = []
+    budgets = sorted({case["label_budget"] for case in cases if case["arm"] == main and case["label_budget"]})
+    for budget in budgets:
+        for fold in sorted({case["fold"] for case in cases}):
+            within = [case for case in cases if case["fold"] == fold]
+            gain = _difference(_scores(within, main, budget), _scores(within, SCRATCH, budget))
+            if gain is not None:
+                found.append({"label_budget": budget, "fold": fold, "mean": gain["mean"]})
+    return found
+
+
+def _luck(by_fold: Sequence[dict[str, Any]]) -> list[str]:
+    if not by_fold:
+        return []
+    budgets = dict.fromkeys(one["label_budget"] for one in by_fold)
+    each = [
+        f"{k} labels " + ", ".join(f"{one['mean']:+.3f}" for one in by_fold if one["label_budget"] == k)
+        for k in budgets
+    ]
+    luck = "Each fold has one draw of labels, and its luck is not in the intervals. Pretrained minus scratch, by fold: "
+    return [luck + "; ".join(each) + "."]
+
+
 def _worth(cases: Sequence[dict[str, Any]], main: str) -> list[dict[str, Any]]:
     arm, scratch = scores_of(cases, main), scores_of(cases, SCRATCH)
     if arm is None or scratch is None or arm.groups != scratch.groups:
@@ -216,12 +242,18 @@ def _verdict(table: Sequence[dict[str, Any]], main: str, worth: Sequence[dict[st
         sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", which chance may explain"
         parts.append(f"{row['label_budget']} labels: {gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) against {against}{sure}")  # fmt: skip  # noqa: E501
     text = f"Pretraining with {main}: " + "; ".join(parts) if parts else "No arm to compare."
-    return ". ".join([text, *(f"{one['text']}" for one in worth)])
+    return ". ".join([text, *(one["text"] for one in worth if one["label_budget"] > 0)][:2])
 
 
 def _warnings(table: Sequence[dict[str, Any]]) -> list[str]:
-    """More labels must not hurt: every arm whose score falls from one budget to a larger one."""
+    """What must not be: an arm whose score falls with more labels, a pupil with zero labels below its teacher."""
+    score = {(row["arm"], row["label_budget"]): row["mean"] for row in table}
+    rule, pupil = score.get((PROPOSAL, None)), score.get(("proposals", 0))
     found = []
+    if rule is not None and pupil is not None and pupil <= rule:
+        found.append(
+            f"with zero labels the network ({pupil:.3f}) is not better than the rule it learned from ({rule:.3f})"
+        )
     for arm in dict.fromkeys(row["arm"] for row in table):
         rows = sorted((r for r in table if r["arm"] == arm and r["label_budget"] is not None), key=lambda r: r["label_budget"])  # fmt: skip  # noqa: E501
         for before, after in pairwise(rows):

@@ -31,4 +31,5 @@ def few_steps() -> Recipe:
     """The same for fixtures that live longer."""
     _, recipe = find_recipe("brain_tumor")
     few = {"steps": "4", "batch_size": "2", "warmup_steps": "1", "checkpoint_every": "2"}
-    return recipe.changed({f"{verb}.{key}": value for verb in ("pretrain", "finetune") for key, value in few.items()})
+    short = {f"{verb}.{key}": value for verb in ("pretrain", "finetune") for key, value in few.items()}
+    return recipe.changed(short | {"objective": "mae + anomaly_synthesis"})

@@ -87,6 +87,14 @@ def test_study__differences_are_paired_over_the_same_subjects(studied: Studied) 
     assert row["against_scratch"]["low"] <= expected <= row["against_scratch"]["high"]
 
 
+def test_study__gains_by_fold_average_to_the_gain(studied: Studied) -> None:
+    row = next(r for r in studied.result["table"] if (r["arm"], r["label_budget"]) == ("proposals", 2))
+    by_fold = [one["mean"] for one in studied.result["by_fold"] if one["label_budget"] == 2]
+    tested = [len({c["subject_id"] for c in studied.result["cases"] if c["fold"] == fold}) for fold in ("1/2", "2/2")]
+    mean = sum(gain * n for gain, n in zip(by_fold, tested, strict=True)) / sum(tested)
+    assert row["against_scratch"]["mean"] == pytest.approx(mean)
+
+
 def test_study__again__nothing_is_trained(studied: Studied, home: Path, recipe: Recipe) -> None:
     with Store.only_looking():
         again = study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
@@ -125,3 +133,13 @@ def test_study__unknown_arm__refused(home: Path, recipe: Recipe) -> None:
 def test_warnings__more_labels_that_hurt_are_named() -> None:
     table = [{"arm": "a", "label_budget": k, "mean": m} for k, m in ((0, 0.5), (3, 0.4), (10, 0.6))]
     assert study._warnings(table) == ["a: 3 labels score 0.400, below 0.500 with 0"]
+
+
+def test_warnings__a_pupil_below_its_teacher_is_named() -> None:
+    table = [
+        {"arm": "proposal", "label_budget": None, "mean": 0.6},
+        {"arm": "proposals", "label_budget": 0, "mean": 0.5},
+    ]
+    assert study._warnings(table) == [
+        "with zero labels the network (0.500) is not better than the rule it learned from (0.600)"
+    ]

@@ -39,7 +39,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Done:
 
     few = {"steps": "4", "batch_size": "2", "warmup_steps": "1", "checkpoint_every": "2"}
     changes = {f"{verb}.{key}": value for verb in ("pretrain", "finetune") for key, value in few.items()}
-    recipe = find_recipe("brain_tumor")[1].changed(changes)
+    recipe = find_recipe("brain_tumor")[1].changed(changes | {"objective": "mae + anomaly_synthesis"})
     home = tmp_path_factory.mktemp("home")
     ingest(archive, recipe, home)
     encoder = pretrain(recipe, home)

@@ -9,7 +9,7 @@ from domains.medical.layout import scan
 from domains.medical.plan import inspect, plan
 from domains.medical.recipes import RECIPES
 
-TUMOR, HIPPOCAMPUS = RECIPES["brain_tumor"], RECIPES["hippocampus"]
+TUMOR, HIPPOCAMPUS = RECIPES["brain_tumor"], RECIPES["hippocampus"].changed({"data.plan": "auto"})
 
 
 def facts(shape, spacing):
