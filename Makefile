@@ -31,7 +31,7 @@ docs: $(INSTALLED)
 # The published tables (docs/benchmarks.md); killed and started again, it goes on. `make study DATA=my/` for your own.
 study: $(INSTALLED)
 	$(BIN)/selfsight study brain_tumor $(DATA) --label-budgets 0,3,10,30 --set finetune.steps=400
-	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --label-budgets 1,5,20
+	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --label-budgets 1,5,20 --set finetune.steps=300
 
 bench: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/run_all.py

@@ -33,8 +33,9 @@ class Cell:
 
     arm: Arm
     label_budget: int | None
+    fold: str
     yaml: str
-    """Of the study's recipe with its fold."""
+    """Of the study's recipe with this fold."""
     home: str
     test: tuple[str, str] | None = None
     """Store keys of the manifest and labels of another folder to judge on, instead of the fold's held-out groups."""
@@ -44,10 +45,6 @@ class Cell:
         values = yaml.safe_load(self.yaml)
         domain = load(values["domain"])
         return type(next(iter(domain.recipes.values()))).checked(values)
-
-    @property
-    def fold(self) -> str:
-        return str(self.recipe.fold)
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:

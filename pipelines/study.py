@@ -105,7 +105,7 @@ def plan_cells(
     smallest = min(_labelled_groups(manifest, labels, fold) for fold in names)
     chosen = arms_of(recipe, arms, given)
     cells = [
-        Cell(arm, budget, recipe.changed({"fold": fold}).to_yaml(), str(home))
+        Cell(arm, budget, fold, recipe.changed({"fold": fold}).to_yaml(), str(home))
         for arm in chosen for budget in _budgets(arm, label_budgets, smallest) for fold in names
     ]  # fmt: skip
     return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.arm.rank))

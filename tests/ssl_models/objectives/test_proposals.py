@@ -78,21 +78,25 @@ def test_forward__batch_without_proposals__says_so() -> None:
         proposals()(plain)
 
 
-def test_training__three_tenths_of_the_proposals_wrong__the_network_is_better_than_they_are() -> None:
+def trained(wrong: float) -> tuple[float, float]:
+    """Mean Dice against the truth of a network after 40 steps, and of the proposals it learned from."""
     objective = proposals()
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     for step in range(40):
-        batch, _ = squares(16, step, wrong=0.3)
+        batch, _ = squares(16, step, wrong)
         optimizer.zero_grad()
         objective(batch).total.backward()
         optimizer.step()
-    batch, truth = squares(64, 999, wrong=0.3)
+    batch, truth = squares(64, 999, wrong)
+    assert batch.proposals is not None
     objective.eval()
     with torch.no_grad():
         found = objective.decoder(objective.encoder(batch.crops[:, 0])).argmax(1, keepdim=True)
-    assert batch.proposals is not None
+    masks = found, batch.proposals[:, 0]
+    network, rule = (float((2 * (m * truth).sum((1, 2, 3)) / (m + truth).sum((1, 2, 3))).mean()) for m in masks)
+    return network, rule
 
-    def dice(mask: torch.Tensor) -> float:
-        return float((2 * (mask * truth).sum((1, 2, 3)) / (mask + truth).sum((1, 2, 3))).mean())
 
-    assert dice(found) > dice(batch.proposals[:, 0]) + 0.05
+def test_training__three_tenths_of_the_proposals_wrong__the_network_is_better_than_they_are() -> None:
+    network, rule = trained(wrong=0.3)
+    assert network > rule + 0.05
