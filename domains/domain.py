@@ -127,6 +127,17 @@ def load(name: str) -> Domain:
     return bundle
 
 
+def recipe_from(values: Mapping[str, Any]) -> tuple[Domain, Recipe]:
+    """A recipe's domain and the recipe itself, of the domain's own class, from plain values.
+
+    Raises:
+        UsageError: there is no such domain.
+        RecipeError: the values are not a recipe of it.
+    """
+    domain = load(values["domain"])
+    return domain, type(next(iter(domain.recipes.values()))).checked(values)
+
+
 def find_recipe(name: str) -> tuple[Domain, Recipe]:
     """The recipe of that name and its domain.
 

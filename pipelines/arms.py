@@ -39,16 +39,14 @@ class Arm:
     """Which groups are labelled first."""
     budgets: tuple[int, ...] | None = None
     """The label budgets it is tried at; all by default."""
-    note: str = ""
 
     @property
     def needs_training(self) -> bool:
         return self.start not in ("trivial", "proposal")
 
-    @property
-    def zero_labels(self) -> bool:
-        """Whether pretraining brings a decoder along, so that there is a model with zero labels."""
-        return any(name in ("anomaly_synthesis", "proposals") for _, name in objectives.terms(self.objective or "mae"))
+    def has_model_without_labels(self, classes: int) -> bool:
+        """Whether its pretraining brings a decoder for a head of so many classes along."""
+        return bool(self.objective) and objectives.gives_zero_label_model(self.objective, classes)
 
     @property
     def rank(self) -> int:

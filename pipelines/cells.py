@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from domains.domain import load
+from domains.domain import load, recipe_from
 from domains.head import Head, Prediction
 from domains.manifest import Labels, Manifest, Subject, read_manifest
 from domains.recipe import Recipe
@@ -20,11 +20,10 @@ from domains.store import Store
 from pipelines.arms import Arm
 from pipelines.dataset import open_dataset, read_labels
 from pipelines.finetune import finetune
-from pipelines.models import Loaded, load_model, open_model
+from pipelines.models import open_model, predictor
 from pipelines.next import order
 from pipelines.pretrain import pretrain
 from pipelines.progress import Progress
-from pipelines.runtime import inference
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class Cell:
 
     @property
     def recipe(self) -> Recipe:
-        values = yaml.safe_load(self.yaml)
-        domain = load(values["domain"])
-        return type(next(iter(domain.recipes.values()))).checked(values)
+        return recipe_from(yaml.safe_load(self.yaml))[1]
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
@@ -110,7 +107,7 @@ def _scores(
     judged = loaded.info["sha256"] if loaded else [head.name, arm.start, manifest.contract.input_rules()]
 
     def write(out: Path) -> dict[str, Any]:
-        predict = _predictor(arm, loaded, head, recipe, manifest)
+        predict = predictor(loaded) if loaded else _rule(arm, head, manifest)
         cases = []
         with Progress(f"judge {arm.name}", len(subjects), unit="cases") as progress:
             for subject in subjects:
@@ -128,16 +125,6 @@ def _scores(
     return cases
 
 
-def _predictor(
-    arm: Arm, loaded: Loaded | None, head: Head, recipe: Recipe, manifest: Manifest
-) -> Callable[[Path], Prediction]:
-    if loaded is None:
-        rule = head.propose if arm.start == "proposal" and head.propose is not None else head.trivial
-        return lambda entry: rule(entry, manifest.contract)
-    model = load_model(loaded)
-
-    def predict(entry: Path) -> Prediction:
-        with inference(recipe.precision):
-            return head.predict(model, entry, loaded.contract)
-
-    return predict
+def _rule(arm: Arm, head: Head, manifest: Manifest) -> Callable[[Path], Prediction]:
+    rule = head.propose if arm.start == "proposal" and head.propose is not None else head.trivial
+    return lambda entry: rule(entry, manifest.contract)

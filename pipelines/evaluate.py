@@ -18,9 +18,8 @@ from domains.splits import refuse_leak, split
 from domains.store import Store
 from pipelines.dataset import read_labels
 from pipelines.ingest import take_in
-from pipelines.models import Loaded, load_model, open_model
+from pipelines.models import Loaded, open_model, predictor
 from pipelines.progress import Progress
-from pipelines.runtime import inference
 from pipelines.tracking import Tracker
 
 RESAMPLES = 2000
@@ -136,7 +135,7 @@ def _judge(
     loaded: Loaded, head: Head, store: Store, subjects: Sequence[Subject], labels: Labels, out: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """Cases with metrics, and the details of the model's and of the competitor's predictions."""
-    model = load_model(loaded)
+    predict = predictor(loaded)
     (out / "cases").mkdir()
     cases: list[dict[str, Any]] = []
     details: list[dict[str, Any]] = []
@@ -145,8 +144,7 @@ def _judge(
         for subject in subjects:
             entry = store.path("ingest", subject.entry)
             label = store.path("label", labels.entries[subject.subject_id])
-            with inference(loaded.recipe.precision):
-                prediction = head.predict(model, entry, loaded.contract)
+            prediction = predict(entry)
             metrics, detail = head.score(prediction, entry, label)
             trivial, trivial_detail = head.score(head.trivial(entry, loaded.contract), entry, label)
             case: dict[str, Any] = {

@@ -142,7 +142,9 @@ def _finetune(
     taken = start_from(model, start, recipe, contract) if start else {}
     model.encoder.requires_grad_(not recipe.finetune.frozen_encoder)
     outcome: dict[str, Any] = {"steps": 0, "seconds": 0.0}
-    label_groups = sorted({s.group_id for s in subjects})
+    before = [one.info["lineage"] for one in (start, taught.teacher if taught else None) if one]
+    label_groups = sorted({s.group_id for s in subjects}.union(*(one.get("label_groups", []) for one in before)))
+    label_digests = {s.content_digest for s in subjects}.union(*(one.get("label_digests", []) for one in before))
     lineage: dict[str, Any] = {
         "manifest": store.key("manifest", manifest.digest),
         "labels": store.key("labels", labels.digest),
@@ -150,7 +152,7 @@ def _finetune(
         "encoder_sha256": start.info["sha256"] if start else None,
         "pretrain_groups": _seen_unlabelled(start, taught),
         "label_groups": label_groups,
-        "label_digests": sorted(s.content_digest for s in subjects),
+        "label_digests": sorted(label_digests),
         "sources": manifest.sources | (start.info["lineage"]["sources"] if start else {}),
     }
     if subjects or taught:
@@ -171,7 +173,7 @@ def _finetune(
             )  # fmt: skip
             outcome = asdict(train(job, tracker))
     elif not taken.get("decoder_kept"):
-        raise UsageError("zero labels need an encoder with a decoder: pretrain with anomaly_synthesis first")
+        raise UsageError("zero labels need an encoder with a decoder: pretrain with proposals, for example")
     info = {
         "kind": "model", "recipe": recipe.model_dump(mode="json"), "contract": contract.model_dump(mode="json"),
         "lineage": lineage, "start": taken, "outcome": outcome, "versions": versions(),
@@ -195,7 +197,7 @@ def _crops(
     """Crops of the labelled subjects, repeated so that those a teacher has labelled count as little as they should."""
     learned, targets = list(subjects), label_entries(store, labels, subjects)
     if taught is not None:
-        often = max(1, round(len(taught.subjects) / max(taught.weight, 1)))
+        often = max(1, round(len(taught.subjects) / taught.weight)) if subjects else 0
         learned, targets = learned * often + list(taught.subjects), targets * often
         targets += masks_of(store, taught.teacher, taught.subjects)
     crops = load(recipe.domain).crops

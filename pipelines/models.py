@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domains.domain import Domain, load
+from domains.domain import Domain, recipe_from
 from domains.errors import UsageError
+from domains.head import Prediction
 from domains.manifest import Contract
 from domains.recipe import Recipe
 from pipelines.checkpoint import read_model
+from pipelines.runtime import inference
 from ssl_models import encoders
 from ssl_models.decoders.segmentation import SegmentationDecoder
 
@@ -55,9 +58,7 @@ def open_model(folder: Path) -> Loaded:
     """
     tensors, info = read_model(folder)
     recipe_values = info["recipe"]
-    domain = load(recipe_values["domain"])
-    kind = type(next(iter(domain.recipes.values())))
-    recipe = kind.checked(recipe_values)
+    domain, recipe = recipe_from(recipe_values)
     return Loaded(Path(folder), tensors, info, domain, recipe, Contract.model_validate(info["contract"]))
 
 
@@ -87,6 +88,17 @@ def load_model(loaded: Loaded) -> DenseModel:
     model = new_model(loaded.recipe, loaded.contract)
     model.load_state_dict(loaded.tensors)
     return model.eval()
+
+
+def predictor(loaded: Loaded) -> Callable[[Path], Prediction]:
+    """Subject entry -> what the model predicts for it, at the model's precision; the network is loaded once."""
+    network, head = load_model(loaded), loaded.domain.heads[loaded.recipe.head]
+
+    def predict(entry: Path) -> Prediction:
+        with inference(loaded.recipe.precision):
+            return head.predict(network, entry, loaded.contract)
+
+    return predict
 
 
 def start_from(model: DenseModel, start: Loaded, recipe: Recipe, contract: Contract) -> dict[str, Any]:

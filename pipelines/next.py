@@ -22,10 +22,9 @@ from domains.store import Missing, Store
 from pipelines.dataset import open_dataset
 from pipelines.embed import embeddings
 from pipelines.finetune import finetune
-from pipelines.models import Loaded, load_model, open_model
+from pipelines.models import open_model, predictor
 from pipelines.pretrain import Trained, pretrain
 from pipelines.progress import Progress
-from pipelines.runtime import inference
 
 STRATEGIES = ("random", "foreground_aware_random", "next")
 STAGES = (3, 10, 30)
@@ -227,7 +226,7 @@ def expected_foreground(
     keys = [store.key("expected", [recipe.head, by, contract.model_dump(mode="json"), s.entry]) for s in subjects]
     missing = {key: s for key, s in zip(keys, subjects, strict=True) if store.get("expected", key) is None}
     if missing:
-        predict = _predictor(loaded) if loaded else lambda entry: head.trivial(entry, contract)
+        predict = predictor(loaded) if loaded else lambda entry: head.trivial(entry, contract)
 
         def facts(subject: Subject) -> dict[str, float | None]:
             prediction = predict(store.path("ingest", subject.entry))
@@ -240,16 +239,6 @@ def expected_foreground(
                 progress.advance()
     found = [store.facts("expected", key) for key in keys]
     return np.array([[f["foreground"], f["uncertainty"]] for f in found], dtype=np.float64).reshape(-1, 2)
-
-
-def _predictor(loaded: Loaded) -> Callable[[Path], Prediction]:
-    network, head = load_model(loaded), loaded.domain.heads[loaded.recipe.head]
-
-    def predict(entry: Path) -> Prediction:
-        with inference(loaded.recipe.precision):
-            return head.predict(network, entry, loaded.contract)
-
-    return predict
 
 
 def uncertainty_of(prediction: Prediction) -> float:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from domains.errors import NothingUsable, Refused, UsageError
-from pipelines.models import load_model, open_model
+from pipelines.models import open_model, predictor
 from pipelines.progress import Progress
-from pipelines.runtime import inference
 
 
 def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
@@ -30,8 +29,7 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         NothingUsable: every input was refused.
     """
     loaded = open_model(model)
-    network = load_model(loaded)
-    head = loaded.domain.heads[loaded.recipe.head]
+    predict_one = predictor(loaded)
     candidates = []
     for path in inputs:
         if not path.exists():
@@ -49,8 +47,7 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
                 except Refused as refusal:
                     outputs.append({"input": source, "refused": refusal.reason})
                     continue
-                with inference(loaded.recipe.precision):
-                    prediction = head.predict(network, Path(folder), loaded.contract)
+                prediction = predict_one(Path(folder))
             files = loaded.domain.write_prediction(candidate, prediction, loaded.contract, out)
             outputs.append({"input": source, "files": [str(file) for file in files]})
             progress.advance()

@@ -15,7 +15,7 @@ from domains.errors import NothingUsable, RecipeError
 from domains.manifest import Contract, Manifest, Subject
 from domains.recipe import Recipe
 from domains.splits import split
-from domains.store import Store
+from domains.store import STAGE_VERSIONS, Store
 from pipelines.checkpoint import write_model
 from pipelines.dataset import open_dataset, subject_entries
 from pipelines.loop import Job, train
@@ -63,12 +63,13 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
 
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
     """Store key: what decides the weights - never labels, records or the names of groups."""
-    parts: tuple[str, ...] = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
-    if _needs_proposals(recipe):
-        parts += ("head",)
+    parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
     settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every"})
     inputs = contract.model_dump(mode="json", exclude={"num_classes"})
-    return store.key("pretrain", [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)])
+    decisive: list[Any] = [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)]
+    if _needs_proposals(recipe):
+        decisive += [recipe.head, STAGE_VERSIONS["pseudo"]]
+    return store.key("pretrain", decisive)
 
 
 def _pretrain(
@@ -185,6 +186,19 @@ def _crops_for(source: CropSource, count: int) -> Batch:
     return source.batch(subjects, [10_000 + i for i in range(count)])
 
 
+def _telling(source: CropSource) -> Batch:
+    """A fixed batch for pictures; where crops carry proposals, each subject's crop with the largest of a few."""
+    batch, seeds = _crops_for(source, NUM_EXAMPLES), [10_000 + i for i in range(WATCH_CROPS)]
+    if batch.proposals is None:
+        return batch
+    subjects, chosen = [i % len(source) for i in range(NUM_EXAMPLES)], []
+    for subject in subjects:
+        proposed = source.batch([subject] * len(seeds), seeds).proposals
+        assert proposed is not None
+        chosen.append(seeds[int(proposed.flatten(1).sum(1).argmax())])
+    return source.batch(subjects, chosen)
+
+
 def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
     def watch(step: int, module: Any) -> dict[str, float]:
         module.eval()
@@ -200,7 +214,7 @@ def _pictures(module: Any, formula: str, source: CropSource, domain: Domain) -> 
     """File name -> PNG of what each objective saw, asked and got."""
     module.eval()
     with torch.no_grad():
-        panels = module.examples(_crops_for(source, NUM_EXAMPLES).to(next(module.parameters()).device))
+        panels = module.examples(_telling(source).to(next(module.parameters()).device))
     module.train()
     by_objective: dict[str, dict[str, Tensor]] = {}
     for name, panel in panels.items():

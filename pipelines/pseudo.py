@@ -16,9 +16,8 @@ from domains.head import Head, Prediction
 from domains.manifest import Contract, Subject
 from domains.recipe import Recipe
 from domains.store import Store
-from pipelines.models import Loaded, load_model
+from pipelines.models import Loaded, predictor
 from pipelines.progress import Progress
-from pipelines.runtime import inference
 
 
 def proposals(
@@ -55,13 +54,8 @@ def proposals(
 
 def masks_of(store: Store, teacher: Loaded, subjects: Sequence[Subject]) -> list[Path]:
     """Label entries of what the model `teacher` predicts for these subjects, in their order."""
-    model, head = load_model(teacher), _head(teacher.recipe)
-
-    def predict(entry: Path) -> Prediction:
-        with inference(teacher.recipe.precision):
-            return head.predict(model, entry, teacher.contract)
-
-    return _written(store, head, teacher.contract, subjects, teacher.info["sha256"], predict)
+    head, origin = _head(teacher.recipe), teacher.info["sha256"]
+    return _written(store, head, teacher.contract, subjects, origin, predictor(teacher))
 
 
 def _head(recipe: Recipe) -> Head:

@@ -29,6 +29,8 @@ from pipelines.models import new_model
 from pipelines.study_report import write_study
 
 TRIAL_STEPS = 8
+SEEN = "Its settings were chosen with labels; how many is said below."
+"""Note at what claims to need no labels."""
 
 Runner = Callable[[Sequence[Cell]], Iterable[tuple[Cell, dict[str, Any]]]]
 """Cells -> each cell with its result, in any order: the place where flows put several processes."""
@@ -106,7 +108,8 @@ def plan_cells(
     chosen = arms_of(recipe, arms, given)
     cells = [
         Cell(arm, budget, fold, recipe.changed({"fold": fold}).to_yaml(), str(home))
-        for arm in chosen for budget in _budgets(arm, label_budgets, smallest) for fold in names
+        for arm in chosen for budget in _budgets(arm, label_budgets, smallest, manifest.contract.num_classes)
+        for fold in names
     ]  # fmt: skip
     return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.arm.rank))
 
@@ -116,11 +119,12 @@ def _labelled_groups(manifest: Manifest, labels: Labels, fold: str) -> int:
     return len({s.group_id for s in split(manifest.subjects, fold).development if s.subject_id in labels.entries})
 
 
-def _budgets(arm: Arm, wanted: Sequence[int], most: int) -> list[int | None]:
+def _budgets(arm: Arm, wanted: Sequence[int], most: int, classes: int) -> list[int | None]:
     """The budgets that make sense for an arm; None where labels change nothing."""
     if not arm.needs_training:
         return [None]
-    return [k for k in wanted if k <= most and (k > 0 or arm.zero_labels) and (arm.budgets is None or k in arm.budgets)]
+    least = 0 if arm.has_model_without_labels(classes) else 1
+    return [k for k in wanted if least <= k <= most and (arm.budgets is None or k in arm.budgets)]
 
 
 def _anywhere(cells: Sequence[Cell]) -> list[Cell]:
@@ -140,7 +144,7 @@ def _summary(
     ]  # fmt: skip
     table = [
         row for arm in arms for budget in dict.fromkeys(c.label_budget for c in cells if c.arm == arm)
-        if (row := _row(cases, arm, budget, head.trivial_name))
+        if (row := _row(cases, arm, budget, head))
     ]  # fmt: skip
     main = next((arm.name for arm in arms if arm.kind == "pretrained"), "")
     tested = {case["subject_id"]: case["group_id"] for case in cases}
@@ -162,11 +166,11 @@ def _summary(
     }  # fmt: skip
 
 
-def _row(cases: Sequence[dict[str, Any]], arm: Arm, budget: int | None, trivial: str) -> dict[str, Any]:
-    mine = _scores(cases, arm.name, budget)
+def _row(cases: Sequence[dict[str, Any]], arm: Arm, budget: int | None, head: Head) -> dict[str, Any]:
+    mine, trivial = _scores(cases, arm.name, budget), head.trivial_name
     figures = interval([score for score, _ in mine.values()], [group for _, group in mine.values()])
     return {
-        "arm": arm.name, "label_budget": budget, **figures, "note": arm.note,
+        "arm": arm.name, "label_budget": budget, **figures, "note": SEEN if head.accounting and not budget else "",
         "against_scratch": None if arm.name == SCRATCH else _difference(mine, _scores(cases, SCRATCH, budget)),
         "against_trivial": None if arm.name == trivial else _difference(mine, _scores(cases, trivial, None)),
     }  # fmt: skip

@@ -1,7 +1,8 @@
 """A guess at a lesion from what is known about lesions: bright, on one side of the brain only, and compact.
 
 A proposal has learned nothing, is wrong for about every third patient, and is not what is reported as the trivial
-competitor: it is what the objective `proposals` teaches a network, which then outgrows its teacher.
+competitor: it is what the objective `proposals` teaches a network. With zero labels that network is as good as the rule
+(docs/benchmarks.md); what it adds is a start for fine-tuning.
 """
 
 from __future__ import annotations

@@ -62,6 +62,13 @@ def needs_proposals(formula: str) -> bool:
     return any(getattr(_class(name), "needs_proposals", False) for _, name in terms(formula))
 
 
+def gives_zero_label_model(formula: str, classes: int) -> bool:
+    """Whether pretraining leaves a decoder for a head of so many classes: that of the first term that has one."""
+    brought = [getattr(_class(name), "decoder_classes", None) for _, name in terms(formula)]
+    first = next((count for count in brought if count is not None), None)
+    return first in ("all", classes)
+
+
 def _class(name: str) -> Any:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)

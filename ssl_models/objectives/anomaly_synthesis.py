@@ -21,6 +21,8 @@ class AnomalySynthesis(nn.Module):
     Differs: the anomaly's look is an argument; every draw comes from sample seeds.
     """
 
+    decoder_classes = 2
+
     def __init__(self, encoder: Encoder, *, painter: Painter | None) -> None:
         """A segmenter of painted anomalies around `encoder`.
 

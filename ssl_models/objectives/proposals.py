@@ -1,4 +1,4 @@
-"""Proposals: learn to segment what the domain's rule of thumb proposes, and outgrow it."""
+"""Proposals: learn to segment what the domain's rule of thumb proposes, where it seems to be right."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Proposals(nn.Module):
     """
 
     needs_proposals = True
+    decoder_classes = "all"
 
     def __init__(self, encoder: Encoder, *, classes: int, left_out: float = 0.3) -> None:
         """A segmenter of proposals around `encoder`.

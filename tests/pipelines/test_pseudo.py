@@ -73,3 +73,15 @@ def test_finetune__frozen_encoder__only_the_decoder_changes(home: Path, recipe: 
     model = open_model(finetune(frozen, home, encoder=encoder.folder, label_budget=1).folder)
     assert all(bool((model.part("encoder")[n] == t).all()) for n, t in encoder.part("encoder").items())
     assert any(bool((model.part("decoder")[n] != t).any()) for n, t in encoder.part("decoder").items())
+
+
+def test_finetune__from_a_model__its_labels_count_too(home: Path, recipe: Recipe) -> None:
+    first = finetune(recipe, home, encoder=None, label_budget=2)
+    manifest, _ = open_dataset(recipe, home)
+    learned = set(open_model(first.folder).info["lineage"]["label_groups"])
+    one = [group for group in sorted(learned)][:1]
+    for further in ({"encoder": first.folder}, {"encoder": None, "teacher": first.folder}):
+        lineage = open_model(finetune(recipe, home, label_groups=one, **further).folder).info["lineage"]
+        assert set(lineage["label_groups"]) == learned
+        seen = {s.content_digest for s in manifest.subjects if s.group_id in learned}
+        assert set(lineage["label_digests"]) == seen

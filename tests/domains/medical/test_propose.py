@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from domains.medical.entries import open_label
 from domains.medical.heads import HEADS
 from domains.medical.preprocess import RawSubject, write
 from domains.medical.readers import Volume
+from domains.store import STAGE_VERSIONS
 from tests.lesion_entries import SPACING_MM, contract_for, head
 
 SHAPE = (8, 64, 64)
@@ -50,6 +52,13 @@ def test_asymmetric_blob__nothing_stands_out__no_proposal(tmp_path: Path) -> Non
     write(RawSubject(volume, head(SHAPE), {}, "x"), contract_for("2d", (64, 64)), folder)
     prediction = propose.asymmetric_blob(folder, contract_for("2d", (64, 64)))
     assert prediction[1].mean() < 0.02 and np.allclose(prediction.sum(0), 1)
+
+
+def test_version__changes_with_the_proposal(tmp_path: Path) -> None:
+    """A new digest needs a new version of stage "pseudo" in `domains.store`, or old masks would be taken for new."""
+    prediction = propose.asymmetric_blob(entry_with(tmp_path / "e", (2, 26, 12)), contract_for("2d", (64, 64)))
+    digest = hashlib.sha256((prediction[1] > 0.5).tobytes()).hexdigest()[:16]
+    assert {1: "16d88aac86a59aa6"}.get(STAGE_VERSIONS["pseudo"]) == digest
 
 
 def test_write_mask__reads_back_as_a_label(tmp_path: Path) -> None:

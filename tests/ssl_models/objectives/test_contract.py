@@ -127,3 +127,13 @@ def test_build__a_sum_is_weighted_and_shares_the_encoder() -> None:
     assert losses.total.item() == pytest.approx((parts["mae"] + 0.5 * parts["anomaly_synthesis"]).item())
     assert both.decoder is both.parts["anomaly_synthesis"].decoder
     assert all(part.encoder is network for part in both.parts.values())
+
+
+@pytest.mark.parametrize(
+    ("formula", "classes", "expected"),
+    [("mae", 2, False), ("mae + anomaly_synthesis", 2, True), ("anomaly_synthesis", 3, False), ("proposals", 3, True)],
+)
+def test_gives_zero_label_model__only_with_a_decoder_for_as_many_classes(
+    formula: str, classes: int, expected: bool
+) -> None:
+    assert objectives.gives_zero_label_model(formula, classes) is expected
