@@ -106,7 +106,7 @@ def _pretrained(recipe: Recipe) -> Iterator[Arm]:
 def _controls(recipe: Recipe) -> Iterator[Arm]:
     frozen = (("finetune.frozen_encoder", "true"),)
     yield Arm(
-        "random encoder, frozen", "control", "Only the decoder learns, on random features.", "scratch", changes=frozen
+        "frozen random encoder", "control", "Only the decoder learns, on random features.", "scratch", changes=frozen
     )
     shuffled, noise = ((("pretrain.control", kind),) for kind in ("shuffled", "noise"))
     if objectives.needs_proposals(recipe.objective):
