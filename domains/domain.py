@@ -60,8 +60,12 @@ class CropSource(Protocol):
     def __len__(self) -> int:
         """How many subjects."""
 
-    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
-        """One crop of each of the subjects, drawn (place and augmentation) from its seed alone."""
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
+        """V = `crops` crops of each of the subjects, drawn (place and augmentation) from its seed alone.
+
+        Those of one subject lie at about the same place (in a recording: near in time), each augmented by itself. The
+        first is the one that is drawn alone.
+        """
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Domain:
     """Subject entry -> PNG thumbnail for the data quality sheet."""
     panels: Callable[[dict[str, Any]], bytes]
     """An objective's example panels (name -> (B, 1, *S) array) -> PNG."""
+    has_time: Callable[[Recipe], bool] = lambda recipe: False
+    """Whether crops of a recipe are clips, with time as their first axis."""
     generate: Callable[[Path, int, int], None] | None = None
     """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
     dataset_yaml: Mapping[str, str] = field(default_factory=dict)

@@ -11,10 +11,16 @@ import numpy as np
 from torch import Tensor, nn
 
 from domains.manifest import Contract
+from ssl_models.decoders.segmentation import SegmentationDecoder
 from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
 """(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling)."""
+
+
+def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
+    """The expanding half of a U-Net: dense logits (B, K, *S)."""
+    return SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
 
 
 @dataclass(frozen=True)
@@ -43,5 +49,10 @@ class Head:
     """A guess at the label from general knowledge alone, for the objective `proposals`; None: nothing is known."""
     accounting: Sequence[str] = ()
     """Which labels the settings of `trivial` and `propose` have seen, in sentences for every study."""
+    decoder: Callable[[Any, int], nn.Module] = segmentation_decoder
+    """encoder, classes of the contract -> what turns its feature maps into the logits that `loss` takes."""
+    pool: Callable[[Sequence[dict[str, Any]]], dict[str, float]] | None = None
+    """Details of a set of cases -> metrics of the set (AUROC, mIoU over all pixels) that are no means over cases. They
+    join the others by name, and the primary metric may be one; None: there are none."""
     write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
     """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""

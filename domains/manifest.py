@@ -28,12 +28,16 @@ class Contract(Frozen):
     crop_shape: tuple[int, ...]
     pooling: tuple[tuple[int, ...], ...]
     patch_shape: tuple[int, ...]
+    time_axis: bool = False
+    """Whether the first axis of a crop is time."""
+    actions: tuple[str, ...] = ()
+    """Names of the ego-motion figures a crop carries, with units, e.g. "speed_m_per_s"."""
     rules: dict[str, Any]
     """Domain rules as JSON: orientation, axis order, spacing in mm, intensity rule, channels; frame rate, size."""
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry(self.crop_shape, self.pooling, self.patch_shape)
+        return Geometry(self.crop_shape, self.pooling, self.patch_shape, self.time_axis, len(self.actions))
 
     def input_rules(self) -> dict[str, Any]:
         """What decides the tensors an encoder sees; `num_classes` and the crop's size do not."""

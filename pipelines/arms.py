@@ -109,7 +109,7 @@ def _controls(recipe: Recipe) -> Iterator[Arm]:
         "frozen random encoder", "control", "Only the decoder learns, on random features.", "scratch", changes=frozen
     )
     shuffled, noise = ((("pretrain.control", kind),) for kind in ("shuffled", "noise"))
-    if objectives.needs_proposals(recipe.objective):
+    if objectives.needs(recipe.objective).proposals:
         what = "Every subject gets another one's proposal."
         yield Arm("shuffled proposals", "control", what, "pretrained", recipe.objective, changes=shuffled, budgets=(3,))
     what = "anomaly_synthesis where nothing but noise is painted."

@@ -16,8 +16,9 @@ ORDER, SAMPLE, STEP = 1, 2, 3
 
 
 def batches(
-    source: CropSource, *, seed: int, batch_size: int, start: int, stop: int, threads: int = 1, ahead: int = 4
-) -> Iterator[tuple[int, Batch]]:
+    source: CropSource, *, seed: int, batch_size: int, start: int, stop: int, crops: int = 1, threads: int = 1,
+    ahead: int = 4,
+) -> Iterator[tuple[int, Batch]]:  # fmt: skip
     """(step, batch) for every step in [start, stop), read ahead by background threads, given out in order.
 
     Starting at `start` gives exactly what a run from 0 gives there. An error of the source is raised here, at its
@@ -25,6 +26,7 @@ def batches(
 
     Args:
         source: crops of a fixed list of subjects; must draw from the seeds it is given alone.
+        crops: of each subject.
         threads: readers in the background.
         ahead: batches kept ready at most.
 
@@ -35,7 +37,7 @@ def batches(
         raise ValueError("there are no subjects to train on")
 
     def read(step: int) -> Batch:
-        return source.batch(*draw(step, seed=seed, batch_size=batch_size, subjects=len(source)))
+        return source.batch(*draw(step, seed=seed, batch_size=batch_size, subjects=len(source)), crops)
 
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")

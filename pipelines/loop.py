@@ -43,6 +43,8 @@ class Job:
     devices: int
     spatial_axes: int
     """Decides the memory layout: 2 and 3 train channels-last."""
+    crops: int = 1
+    """Of each subject in a batch."""
     folder: Path
     """Of this run in the home: lock, journal, checkpoints/."""
     identity: dict[str, Any]
@@ -149,6 +151,7 @@ class _Run:
             self._diverge(loss, float(norm), rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        getattr(self.module, "after_step", lambda: None)()
         if self.averaged:
             self.averaged.update(self.module, account.step)
         account.step += 1
@@ -237,7 +240,9 @@ class _Run:
 
 def _batches(job: Job, start: int) -> Any:
     settings = job.settings
-    return batches(job.source, seed=job.seed, batch_size=settings.batch_size, start=start, stop=settings.steps)
+    return batches(
+        job.source, seed=job.seed, batch_size=settings.batch_size, start=start, stop=settings.steps, crops=job.crops
+    )
 
 
 def _marker(job: Job) -> Path:

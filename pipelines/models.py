@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domains.domain import Domain, recipe_from
+from domains.domain import Domain, load, recipe_from
 from domains.errors import UsageError
 from domains.head import Prediction
 from domains.manifest import Contract
@@ -18,11 +18,10 @@ from domains.recipe import Recipe
 from pipelines.checkpoint import read_model
 from pipelines.runtime import inference
 from ssl_models import encoders
-from ssl_models.decoders.segmentation import SegmentationDecoder
 
 
 class DenseModel(nn.Module):
-    """An encoder and a decoder: crops (B, C, *S) -> logits (B, K, *S)."""
+    """An encoder and a head's decoder: crops (B, C, *S) -> its logits, (B, K, *S) where they are dense."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
@@ -73,8 +72,8 @@ def new_model(recipe: Recipe, contract: Contract) -> DenseModel:
     """The recipe's model with fresh weights from `recipe.seed`."""
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
-    decoder = SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=contract.num_classes)
-    return DenseModel(encoder, decoder)
+    head = load(recipe.domain).heads[recipe.head]
+    return DenseModel(encoder, head.decoder(encoder, contract.num_classes))
 
 
 def load_model(loaded: Loaded) -> DenseModel:

@@ -49,6 +49,7 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
         UsageError: nothing was ingested, or the objective is unknown.
         Preempted, Diverged: see `pipelines.loop`.
     """
+    refuse_unfit(recipe)
     store = Store(Path(home))
     manifest, _ = open_dataset(recipe, home, data)
     subjects = split(manifest.subjects, recipe.fold).development
@@ -61,13 +62,29 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
     return Trained(folder, store.facts("pretrain", key), cached=False)
 
 
+def refuse_unfit(recipe: Recipe) -> None:
+    """Checks, before any work, that the recipe's data can give what its objective asks for.
+
+    Raises:
+        RecipeError: it cannot; the text names the objectives that fit.
+    """
+    domain = load(recipe.domain)
+    has_rule = domain.heads[recipe.head].propose is not None
+    try:
+        objectives.refuse_unfit(
+            recipe.objective, time=domain.has_time(recipe), painter=domain.painter is not None, proposals=has_rule
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
     """Store key: what decides the weights - never labels, records or the names of groups."""
     parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
     settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every"})
     inputs = contract.model_dump(mode="json", exclude={"num_classes"})
     decisive: list[Any] = [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)]
-    if _needs_proposals(recipe):
+    if objectives.needs(recipe.objective).proposals:
         decisive += [recipe.head, STAGE_VERSIONS["pseudo"]]
     return store.key("pretrain", decisive)
 
@@ -90,11 +107,11 @@ def _pretrain(
     with Tracker(
         run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity
     ) as tracker:
-        same_crops = _crops_for(crops, WATCH_CROPS)
+        same_crops, asked = _crops_for(crops, WATCH_CROPS), objectives.needs(recipe.objective)
         job = Job(
             module=module, source=crops, settings=recipe.pretrain, seed=recipe.seed, precision=recipe.precision,
             devices=recipe.devices, folder=run_folder, identity=identity, label=f"pretrain {recipe.name}",
-            spatial_axes=contract.geometry.spatial_axes, watch=_health_of(same_crops),
+            spatial_axes=contract.geometry.spatial_axes, crops=asked.crops, watch=_health_of(same_crops),
         )  # fmt: skip
         outcome = asdict(train(job, tracker))
         figures = {f"health/{name}": value for name, value in _health_of(same_crops)(0, module).items()}
@@ -142,24 +159,17 @@ class Proposed:
     def __len__(self) -> int:
         return len(self.source)
 
-    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
-        batch = self.source.batch(subjects, seeds)
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
+        batch = self.source.batch(subjects, seeds, crops)
         assert batch.targets is not None
-        return replace(batch, targets=None, proposals=batch.targets[:, None])
-
-
-def _needs_proposals(recipe: Recipe) -> bool:
-    try:
-        return objectives.needs_proposals(recipe.objective)
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
+        return replace(batch, targets=None, proposals=batch.targets.unflatten(0, (len(seeds), crops)))
 
 
 def _crops(
     recipe: Recipe, domain: Domain, contract: Contract, store: Store, subjects: tuple[Subject, ...]
 ) -> CropSource:
     entries = subject_entries(store, subjects)
-    if not _needs_proposals(recipe):
+    if not objectives.needs(recipe.objective).proposals:
         return domain.crops(entries, None, subjects, contract, recipe, True)
     guesses = proposals(store, recipe, contract, subjects, shuffled=recipe.pretrain.control == "shuffled")
     return Proposed(domain.crops(entries, guesses, subjects, contract, recipe, True))
@@ -174,21 +184,21 @@ def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     try:
         return objectives.build(
             recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter,
-            classes=contract.num_classes,
+            classes=contract.num_classes, actions=len(contract.actions),
         )  # fmt: skip
     except ValueError as error:
         raise RecipeError(str(error)) from None
 
 
-def _crops_for(source: CropSource, count: int) -> Batch:
+def _crops_for(source: CropSource, count: int, crops: int = 1) -> Batch:
     """A fixed batch for figures and pictures: the same subjects and seeds every time."""
     subjects = [i % len(source) for i in range(count)]
-    return source.batch(subjects, [10_000 + i for i in range(count)])
+    return source.batch(subjects, [10_000 + i for i in range(count)], crops)
 
 
-def _telling(source: CropSource) -> Batch:
+def _telling(source: CropSource, crops: int) -> Batch:
     """A fixed batch for pictures; where crops carry proposals, each subject's crop with the largest of a few."""
-    batch, seeds = _crops_for(source, NUM_EXAMPLES), [10_000 + i for i in range(WATCH_CROPS)]
+    batch, seeds = _crops_for(source, NUM_EXAMPLES, crops), [10_000 + i for i in range(WATCH_CROPS)]
     if batch.proposals is None:
         return batch
     subjects, chosen = [i % len(source) for i in range(NUM_EXAMPLES)], []
@@ -196,7 +206,7 @@ def _telling(source: CropSource) -> Batch:
         proposed = source.batch([subject] * len(seeds), seeds).proposals
         assert proposed is not None
         chosen.append(seeds[int(proposed.flatten(1).sum(1).argmax())])
-    return source.batch(subjects, chosen)
+    return source.batch(subjects, chosen, crops)
 
 
 def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
@@ -214,7 +224,7 @@ def _pictures(module: Any, formula: str, source: CropSource, domain: Domain) -> 
     """File name -> PNG of what each objective saw, asked and got."""
     module.eval()
     with torch.no_grad():
-        panels = module.examples(_telling(source).to(next(module.parameters()).device))
+        panels = module.examples(_telling(source, module.needs.crops).to(next(module.parameters()).device))
     module.train()
     by_objective: dict[str, dict[str, Tensor]] = {}
     for name, panel in panels.items():

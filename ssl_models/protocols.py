@@ -22,7 +22,8 @@ class Batch:
     """
 
     crops: Tensor
-    """(B, V, C, *S) float32, in the units of the preprocessing contract."""
+    """(B, V, C, *S) float32, in the units of the preprocessing contract; the V crops of a subject are augmented each by
+    itself."""
     sample_seed: Tensor
     """(B,) int64 in [0, 2**62)."""
     group_id: tuple[str, ...]
@@ -40,7 +41,8 @@ class Batch:
     proposals: Tensor | None = None
     """(B, V, 1, *S) int64 classes that a rule of the domain guesses, without labels."""
     targets: Tensor | None = None
-    """(B, 1, *S) int64 labels of a head; None in pretraining, which never looks at a label."""
+    """(B * V, 1, *S) int64 labels of a head, or whatever its loss takes; None in pretraining, which never looks at a
+    label."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""
@@ -68,6 +70,20 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What an objective asks of the data; where a domain cannot give it, the objective is refused before any work."""
+
+    crops: int = 1
+    """V of a batch: how many crops of the same place of a subject, in a recording of places near in time."""
+    time: bool = False
+    """The first axis of S is time, and the batch has `seconds`."""
+    painter: bool = False
+    """The domain knows how anomalies look."""
+    proposals: bool = False
+    """Batches carry the domain's proposals."""
+
+
+@dataclass(frozen=True)
 class Geometry:
     """Shapes that follow from the data: what the domain's plan decides and an encoder is built from."""
 
@@ -77,6 +93,10 @@ class Geometry:
     """Stride of each stage of a convolutional encoder relative to the stage before; the first is all ones."""
     patch_shape: tuple[int, ...]
     """S of one token of a transformer; divides `crop_shape`."""
+    time_axis: bool = False
+    """Whether the first axis of S is time."""
+    actions: int = 0
+    """A of `Batch.actions`; 0 where nothing of the ego-motion is known."""
 
     @property
     def spatial_axes(self) -> int:
@@ -108,6 +128,7 @@ class Decoder(Protocol):
 class Objective(Protocol):
     """A pretext task: a module that holds an encoder and makes its own targets from unlabelled crops."""
 
+    needs: Needs
     encoder: Encoder
     decoder: Decoder | None
     """A segmentation decoder that a head may start from (so there is a model with zero labels), or None."""
@@ -116,6 +137,13 @@ class Objective(Protocol):
 
     def examples(self, batch: Batch) -> dict[str, Tensor]:
         """Named panels (B, 1, *S) of what the objective saw, asked and got, in display order."""
+
+    def after_step(self) -> None:
+        """Called after each optimisation step: moves teachers and fills queues. May be left out.
+
+        The call with a batch changes nothing that a later one depends on; what has to be kept is a buffer, so that it
+        travels in the checkpoint.
+        """
 
 
 class Painter(Protocol):

@@ -15,6 +15,7 @@ from domains.medical.augment import augment_crops, may_mirror
 from domains.medical.entries import Entry, LabelEntry, open_entry, open_label
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch
+from ssl_models.tokens import crop_seeds
 
 MOST_PLACES = 4096
 """Voxels kept per subject and kind to centre crops on: enough to be even, small enough to keep in memory."""
@@ -85,18 +86,23 @@ class Crops:
     def __len__(self) -> int:
         return len(self._cuts)
 
-    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
-        """One crop of each subject.
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
+        """V = `crops` crops of each subject, all around one voxel, each with its own shift and augmentation.
 
         A crop is centred on a labelled voxel for `label_crop_share` of the labelled crops, else on a voxel of the
         head (so that unlabelled crops hold enough of it), moved back into the volume where it would reach out.
 
         Args:
             subjects: B indices into the list of subjects.
-            seeds: B numbers in [0, 2**62); each decides place and augmentation of its crop alone.
+            seeds: B numbers in [0, 2**62); each decides place and augmentation of its subject's crops alone.
+            crops: of each subject.
         """
-        cuts = [self._cut(self._cuts[i], seed) for i, seed in zip(subjects, seeds, strict=True)]
-        crops = torch.from_numpy(np.stack([crop for crop, _, _ in cuts]))
+        own = _own_seeds(seeds, crops)
+        cuts = [
+            self._cut(self._cuts[i], seed, one) for i, seed, ones in zip(subjects, seeds, own, strict=True)
+            for one in ones
+        ]  # fmt: skip
+        images = torch.from_numpy(np.stack([image for image, _, _ in cuts]))
         inside = torch.from_numpy(np.stack([head for _, head, _ in cuts]))
         labels = [target for _, _, target in cuts if target is not None]
         targets = torch.from_numpy(np.stack(labels)).long() if self._labelled else None
@@ -104,21 +110,22 @@ class Crops:
         spacing = torch.tensor([self._cuts[i].image.spacing_mm[axes] for i in subjects], dtype=torch.float32)
         sample_seed = torch.tensor(seeds, dtype=torch.int64)
         if self._augment:
-            crops, targets, found = augment_crops(crops, targets, inside, sample_seed, spacing, mirror=self._mirror)
+            each, millimetres = torch.tensor(own, dtype=torch.int64).flatten(), spacing.repeat_interleave(crops, 0)
+            images, targets, found = augment_crops(images, targets, inside, each, millimetres, mirror=self._mirror)
             assert found is not None
             inside = found
         return Batch(
-            crops=crops[:, None],
+            crops=images.unflatten(0, (-1, crops)),
             sample_seed=sample_seed,
             group_id=tuple(self._group_ids[i] for i in subjects),
             spacing_mm=spacing,
-            foreground=inside[:, None],
+            foreground=inside.unflatten(0, (-1, crops)),
             targets=targets,
         )
 
-    def _cut(self, cut: _Cut, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _cut(self, cut: _Cut, seed: int, own: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Crop (C, *S), head (1, *S) bool and target (1, *S) uint8 or None."""
-        window = self.window(cut, seed)
+        window = self.window(cut, seed, own)
         if self._flat:
             (start, _), *plane = window
             rows = [(start - self._neighbours, start + self._neighbours + 1), *plane]
@@ -132,10 +139,11 @@ class Crops:
             target = cut.label.read(window)[None] if cut.label is not None else None
         return crop, head, target
 
-    def window(self, cut: _Cut, seed: int) -> list[tuple[int, int]]:
-        """Where the crop of this seed lies: a pure function of the subject's arrays and the seed."""
+    def window(self, cut: _Cut, seed: int, own: int) -> list[tuple[int, int]]:
+        """Where a crop lies: `seed` draws the voxel, and if it is not `own` too, that one draws the shift from it."""
         draw = np.random.Generator(np.random.PCG64(seed))
         centre = cut.centre(draw, self._label_share)
+        draw = draw if own == seed else np.random.Generator(np.random.PCG64(own))
         shift = draw.random(3) - 0.5
         window = []
         for axis, (size, length) in enumerate(zip(self._size, cut.image.shape, strict=True)):
@@ -149,6 +157,14 @@ class Crops:
 
 crops = Crops
 """The domain's word for it."""
+
+
+def _own_seeds(seeds: Sequence[int], crops: int) -> list[list[int]]:
+    """A seed for each crop: the first keeps its subject's, so that it is the same whether it is alone or not."""
+    if crops == 1:
+        return [[seed] for seed in seeds]
+    drawn = crop_seeds(torch.tensor(seeds, dtype=torch.int64), crops - 1).view(len(seeds), -1).tolist()
+    return [[seed, *others] for seed, others in zip(seeds, drawn, strict=True)]
 
 
 def _some_places(inside: np.ndarray) -> np.ndarray:

@@ -10,6 +10,11 @@ from ssl_models.sizes import SIZES, conv_widths
 NAMES = ("resunet", "vit")
 
 
+def takes(name: str, geometry: Geometry) -> bool:
+    """Whether an encoder of that name is made for crops of `geometry`."""
+    return name in NAMES
+
+
 def build(name: str, *, size: str, in_channels: int, geometry: Geometry) -> Any:
     """An encoder of the given size for crops of `geometry`, weights drawn from the global generator.
 

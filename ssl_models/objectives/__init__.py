@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ssl_models.protocols import Batch, Losses, Painter
+from ssl_models.protocols import Batch, Losses, Needs, Painter
 
 
 def names() -> tuple[str, ...]:
@@ -26,6 +26,7 @@ def build(
     settings: Mapping[str, Mapping[str, Any]],
     painter: Painter | None,
     classes: int = 2,
+    actions: int = 0,
 ) -> Any:
     """The objective that `formula` names, e.g. "mae" or "mae + 0.5 * anomaly_synthesis".
 
@@ -34,6 +35,7 @@ def build(
         settings: keyword arguments per objective name.
         painter: how the domain's anomalies look; only objectives that paint need it.
         classes: of the domain's proposals, background included; only objectives that learn from them need it.
+        actions: A of the batches' ego-motion.
 
     Returns:
         An `Objective` that is an nn.Module.
@@ -41,7 +43,7 @@ def build(
     Raises:
         ValueError: an unknown name or setting; the text names the nearest known ones.
     """
-    formula_terms, world = terms(formula), {"painter": painter, "classes": classes}
+    formula_terms, world = terms(formula), {"painter": painter, "classes": classes, "actions": actions}
     parts = {name: _build_one(name, encoder, settings.get(name, {}), world) for _, name in formula_terms}
     if len(formula_terms) == 1 and formula_terms[0][0] == 1.0:
         return parts[formula_terms[0][1]]
@@ -57,9 +59,50 @@ def terms(formula: str) -> list[tuple[float, str]]:
     return found
 
 
-def needs_proposals(formula: str) -> bool:
-    """Whether a term of the formula learns from the domain's proposals."""
-    return any(getattr(_class(name), "needs_proposals", False) for _, name in terms(formula))
+def needs(formula: str) -> Needs:
+    """What the terms of a formula ask for, taken together.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    each = [_class(name).needs for _, name in terms(formula)]
+    return Needs(
+        crops=max(one.crops for one in each),
+        time=any(one.time for one in each),
+        painter=any(one.painter for one in each),
+        proposals=any(one.proposals for one in each),
+    )
+
+
+def refuse_unfit(formula: str, *, time: bool, painter: bool, proposals: bool) -> None:
+    """Checks, before any work, that data can give what a formula asks for.
+
+    Args:
+        formula: names joined by "+".
+        time: whether the data is recordings.
+        painter: whether the domain has a painter.
+        proposals: whether its head proposes labels.
+
+    Raises:
+        ValueError: an unknown name, or an objective that does not fit; the text says why and which fit.
+    """
+
+    def lacking(name: str) -> list[str]:
+        asked = _class(name).needs
+        return [
+            what
+            for wanted, given, what in (
+                (asked.time, time, "recordings (images that follow each other in time)"),
+                (asked.painter, painter, "a painter of anomalies"),
+                (asked.proposals, proposals, "a rule that proposes labels"),
+            )
+            if wanted and not given
+        ]
+
+    for _, name in terms(formula):
+        if missing := lacking(name):
+            fitting = ", ".join(other for other in names() if not lacking(other))
+            raise ValueError(f"the objective {name} needs {' and '.join(missing)}; objectives that fit: {fitting}")
 
 
 def gives_zero_label_model(formula: str, classes: int) -> bool:
@@ -94,6 +137,7 @@ class WeightedSum(nn.Module):
 
     def __init__(self, encoder: Any, parts: dict[str, Any], weights: dict[str, float]) -> None:
         super().__init__()
+        self.needs = needs(" + ".join(parts))
         self.encoder = encoder
         self.parts: Any = nn.ModuleDict(parts)
         self.weights = weights
@@ -108,6 +152,10 @@ class WeightedSum(nn.Module):
             named |= {f"{name}/{key}": value for key, value in loss.parts.items()}
         first = next(iter(losses.values()))
         return Losses(total=total, parts=named, embedding=first.embedding)
+
+    def after_step(self) -> None:
+        for part in self.parts.values():
+            getattr(part, "after_step", lambda: None)()
 
     def examples(self, batch: Batch) -> dict[str, Tensor]:
         return {

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ssl_models.decoders.segmentation import SegmentationDecoder
 from ssl_models.losses import dice_cross_entropy
-from ssl_models.protocols import Batch, Encoder, Losses, Painter, pooled
+from ssl_models.protocols import Batch, Encoder, Losses, Needs, Painter, pooled
 from ssl_models.tokens import crop_seeds
 
 
@@ -21,6 +21,7 @@ class AnomalySynthesis(nn.Module):
     Differs: the anomaly's look is an argument; every draw comes from sample seeds.
     """
 
+    needs = Needs(painter=True)
     decoder_classes = 2
 
     def __init__(self, encoder: Encoder, *, painter: Painter | None) -> None:

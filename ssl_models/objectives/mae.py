@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssl_models.decoders.segmentation import SegmentationDecoder
 from ssl_models.encoders.vit import Block, ViTEncoder, init_linear
-from ssl_models.protocols import Batch, Encoder, Losses, pooled
+from ssl_models.protocols import Batch, Encoder, Losses, Needs, pooled
 from ssl_models.tokens import (
     Split,
     block_mask,
@@ -36,6 +36,7 @@ class MaskedAutoencoder(nn.Module):
         holds among the tokens that contain any (see `tokens.split_tokens`); a missing channel is no target.
     """
 
+    needs = Needs()
     decoder = None
 
     def __init__(

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ssl_models.decoders.segmentation import SegmentationDecoder
 from ssl_models.losses import dice_cross_entropy
-from ssl_models.protocols import Batch, Encoder, Losses, pooled
+from ssl_models.protocols import Batch, Encoder, Losses, Needs, pooled
 
 
 class Proposals(nn.Module):
@@ -23,7 +23,7 @@ class Proposals(nn.Module):
     Differs: one network selects for itself; the share left out is constant.
     """
 
-    needs_proposals = True
+    needs = Needs(proposals=True)
     decoder_classes = "all"
 
     def __init__(self, encoder: Encoder, *, classes: int, left_out: float = 0.3) -> None:

@@ -152,6 +152,16 @@ def test_crops__drawn_from_the_seed_alone_whatever_the_batch(opened):
     assert not torch.equal(other.crops[0], alone.crops[0])
 
 
+def test_crops__several_of_a_subject_are_the_one_alone_and_others(opened):
+    source = opened.crops(labelled=True, augment=True)
+    one, three = source.batch([0, 1], SEEDS[:2]), source.batch([0, 1], SEEDS[:2], 3)
+    assert three.crops.shape == (2, 3, *one.crops.shape[2:]) and len(three.targets) == 6
+    assert torch.equal(three.crops[:, :1], one.crops)
+    assert not torch.equal(three.crops[:, 0], three.crops[:, 1])
+    assert not torch.equal(three.crops[:, 1], three.crops[:, 2])
+    assert torch.equal(source.batch([1], SEEDS[1:2], 3).crops, three.crops[1:])
+
+
 def test_crops__unlabelled_carry_no_targets(opened):
     assert opened.crops(labelled=False, augment=True).batch([0], SEEDS[:1]).targets is None
 

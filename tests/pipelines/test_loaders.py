@@ -47,10 +47,10 @@ def test_hashed__known_values() -> None:
 
 def test_batches__errors_surface_at_their_step() -> None:
     class Broken(Noise):
-        def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+        def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
             if seeds == draw(4, seed=5, batch_size=3, subjects=7)[1]:
                 raise OSError("chunk 3 of subject 5 is damaged")
-            return super().batch(subjects, seeds)
+            return super().batch(subjects, seeds, crops)
 
     seen = []
     with pytest.raises(OSError, match="chunk 3"):
@@ -71,9 +71,9 @@ def test_batches__reads_no_further_ahead_than_told() -> None:
     class Counting(Noise):
         calls = 0
 
-        def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+        def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
             self.calls += 1
-            return super().batch(subjects, seeds)
+            return super().batch(subjects, seeds, crops)
 
     source = Counting()
     stream = batches(source, seed=5, batch_size=3, start=0, stop=1000, ahead=3)

@@ -212,7 +212,7 @@ def test_train__journals_loss_parts_and_figures(tmp_path: Path) -> None:
 
 def test_train__data_error_comes_through(tmp_path: Path) -> None:
     class Broken(Noise):
-        def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+        def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
             raise OSError("damaged chunk")
 
     with pytest.raises(OSError, match="damaged chunk"):

@@ -31,7 +31,7 @@ class Noise:
     def __len__(self) -> int:
         return 7
 
-    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
         crops = [torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return Batch(
             crops=torch.stack(crops) + torch.tensor(subjects).view(-1, 1, 1, 1, 1, 1),

@@ -74,7 +74,7 @@ def test_batch__equals_the_slice_of_the_whole_array(stored):
     whole, classes, head = image.read(), label.read(), image.read_foreground()
     for seed in SEEDS:
         batch = cropper.batch([0], [seed])
-        window = cropper.window(cropper._cuts[0], seed)
+        window = cropper.window(cropper._cuts[0], seed, seed)
         inside = tuple(slice(a, b) for a, b in window)
         if contract.rules["kind"] == "2d":
             z = window[0][0]

@@ -164,16 +164,19 @@ class SurfaceCrops:
     def __len__(self) -> int:
         return len(self._images)
 
-    def batch(self, subjects: Sequence[int], seeds: Sequence[int]) -> Batch:
-        """One crop of each piece, its place and flips drawn from its seed alone."""
-        cut = [self._cut(subject, np.random.default_rng(seed)) for subject, seed in zip(subjects, seeds, strict=True)]
-        crops = torch.stack([torch.from_numpy(image.astype(np.float32)) for image, _ in cut])[:, None]
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
+        """Crops of each piece, their places and flips drawn from its seed alone."""
+        cut = [
+            self._cut(subject, np.random.default_rng([seed, one] if one else seed))
+            for subject, seed in zip(subjects, seeds, strict=True) for one in range(crops)
+        ]  # fmt: skip
+        images = torch.stack([torch.from_numpy(image.astype(np.float32)) for image, _ in cut]).unflatten(0, (-1, crops))
         targets = torch.stack([torch.from_numpy(label.astype(np.int64)) for _, label in cut])[:, None]
         return Batch(
-            crops=crops,
+            crops=images,
             sample_seed=torch.tensor(list(seeds), dtype=torch.int64),
             group_id=tuple(self._groups[subject] for subject in subjects),
-            foreground=torch.ones_like(crops, dtype=torch.bool),
+            foreground=torch.ones_like(images, dtype=torch.bool),
             targets=None if self._labels is None else targets,
         )
 

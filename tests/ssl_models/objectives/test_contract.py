@@ -16,7 +16,19 @@ GEOMETRIES = {
     "2d": Geometry((16, 16), ((1, 1), (2, 2), (2, 2)), (8, 8)),
     "3d": Geometry((4, 16, 16), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), (2, 8, 8)),
 }
-CASES = [(name, encoder, axes) for name in objectives.names() for encoder in encoders.NAMES for axes in GEOMETRIES]
+GEOMETRIES["clip"] = Geometry((4, 16, 16), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), (2, 8, 8), time_axis=True)
+CASES = [
+    (name, encoder, axes)
+    for name in objectives.names() for encoder in encoders.NAMES for axes in GEOMETRIES
+    if encoders.takes(encoder, GEOMETRIES[axes]) and (axes == "clip" or not objectives.needs(name).time)
+]  # fmt: skip
+
+
+RECORDED = {
+    "seconds": torch.arange(4).double() / 10 + torch.tensor([0.0, 0.5]).view(1, 2, 1).expand(2, 2, 1),
+    "actions": torch.randn(2, 2, 4, 2, generator=torch.Generator().manual_seed(3)),
+}
+"""Two clips half a second apart of each of two drives."""
 
 
 def painter(crops: Tensor, spacing_mm: Tensor | None, foreground: Tensor | None, seed: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,11 +42,11 @@ def painter(crops: Tensor, spacing_mm: Tensor | None, foreground: Tensor | None,
 def objective_of(name: str, encoder: str, axes: str) -> nn.Module:
     torch.manual_seed(0)
     network = encoders.build(encoder, size="tiny", in_channels=2, geometry=GEOMETRIES[axes])
-    return objectives.build(name, network, settings={}, painter=painter)
+    return objectives.build(name, network, settings={}, painter=painter, actions=2)
 
 
 def batch_of(axes: str, seed: int = 0) -> Batch:
-    """Smooth crops, so that there is something to fill in."""
+    """Two smooth crops of each of two subjects, so that there is something to fill in."""
     size = GEOMETRIES[axes].crop_shape
     noise = torch.randn(2, 2, 2, *(4 for _ in size), generator=torch.Generator().manual_seed(seed))
     mode = "bilinear" if len(size) == 2 else "trilinear"
@@ -46,6 +58,7 @@ def batch_of(axes: str, seed: int = 0) -> Batch:
         spacing_mm=torch.ones(2, len(size)),
         foreground=torch.ones(2, 2, 1, *size, dtype=torch.bool),
         proposals=(crops[:, :, :1] > 0.3).long(),
+        **(RECORDED if axes == "clip" else {}),
     )
 
 
