@@ -35,7 +35,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this one as YAML.", show_default=False)] = None,
     home: Home = None, as_json: Json = False, changes: Set = None,
 ) -> None:  # fmt: skip
-    """List the recipes, or print one as YAML (a file for --recipe-file)."""
+    """List the recipes and objectives, or print a recipe as YAML (a file for --recipe-file)."""
     with command(home, as_json) as c:
         if name is not None:
             recipe = recipe_of(name, changes)
@@ -43,10 +43,14 @@ def recipes(
                 {"recipe": recipe.model_dump(mode="json"), "digest": recipe.digest()}, recipe.to_yaml().rstrip()
             )
         from domains.domain import load, names
+        from ssl_models import objectives
 
         known = {r.name: r for domain in names() for r in load(domain).recipes.values()}
         lines = [f"{r.name:<18} {r.domain}: {r.head} from {r.objective}" for r in known.values()]
-        c.done({"recipes": sorted(known)}, *lines)
+        captions = {name: objectives.caption(name) for name in objectives.names()}
+        lines += ["objectives, for --set objective=NAME (docs/objectives.md):"]
+        lines += [f"{name:<18} {text}" for name, text in captions.items()]
+        c.done({"recipes": sorted(known), "objectives": captions}, *lines)
 
 
 def dataset_check(

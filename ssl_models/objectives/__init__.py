@@ -74,6 +74,11 @@ def needs(formula: str) -> Needs:
     )
 
 
+def caption(name: str) -> str:
+    """What the objective of that name does, in a line: its module's first."""
+    return str(inspect.getdoc(importlib.import_module(f"{__name__}.{name}"))).partition("\n")[0]
+
+
 def refuse_unfit(formula: str, *, time: bool, painter: bool, proposals: bool) -> None:
     """Checks, before any work, that data can give what a formula asks for.
 
