@@ -10,6 +10,7 @@ from typing import Literal
 from domains.domain import load
 from domains.errors import UsageError
 from domains.recipe import Recipe
+from pipelines.pretrain import given_by
 from ssl_models import objectives
 
 PROPOSAL = "proposal"
@@ -75,6 +76,30 @@ def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | N
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(f"unknown arms {', '.join(unknown)}; arms are {', '.join(known)}")
     return [known[name] for name in wanted]
+
+
+def screened(recipe: Recipe) -> list[Arm]:
+    """Every objective that fits the recipe's data, each behind a frozen encoder, beside a random one.
+
+    Only the decoder sees labels, so what differs is what the features tell: quick, and enough to choose which of them
+    are worth folds and full fine-tuning.
+    """
+    head = load(recipe.domain).heads[recipe.head]
+    frozen = (("finetune.frozen_encoder", "true"), ("finetune.self_training", "0"))
+    arms = [
+        Arm(head.trivial_name, "trivial", "A rule that has learned nothing.", "trivial"),
+        Arm(
+            "frozen random encoder",
+            "scratch",
+            "Only the decoder learns, on random features.",
+            "scratch",
+            changes=frozen,
+        ),
+    ]
+    for name in objectives.fitting(given_by(recipe)):
+        gentle = () if name == recipe.objective else (("pretrain.learning_rate", "0.001"),)
+        arms.append(Arm(name, "pretrained", objectives.caption(name), "pretrained", name, changes=frozen + gentle))
+    return arms
 
 
 def _competitors(recipe: Recipe) -> Iterator[Arm]:

@@ -68,14 +68,17 @@ def refuse_unfit(recipe: Recipe) -> None:
     Raises:
         RecipeError: it cannot; the text names the objectives that fit.
     """
-    domain = load(recipe.domain)
-    has_rule = domain.heads[recipe.head].propose is not None
     try:
-        objectives.refuse_unfit(
-            recipe.objective, time=domain.has_time(recipe), painter=domain.painter is not None, proposals=has_rule
-        )
+        objectives.refuse_unfit(recipe.objective, given_by(recipe))
     except ValueError as error:
         raise RecipeError(str(error)) from None
+
+
+def given_by(recipe: Recipe) -> objectives.Given:
+    """What the recipe's data can give an objective."""
+    domain = load(recipe.domain)
+    has_rule = domain.heads[recipe.head].propose is not None
+    return objectives.Given(time=domain.has_time(recipe), painter=domain.painter is not None, proposals=has_rule)
 
 
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -79,35 +80,42 @@ def caption(name: str) -> str:
     return str(inspect.getdoc(importlib.import_module(f"{__name__}.{name}"))).partition("\n")[0]
 
 
-def refuse_unfit(formula: str, *, time: bool, painter: bool, proposals: bool) -> None:
-    """Checks, before any work, that data can give what a formula asks for.
+@dataclass(frozen=True)
+class Given:
+    """What data can give an objective."""
 
-    Args:
-        formula: names joined by "+".
-        time: whether the data is recordings.
-        painter: whether the domain has a painter.
-        proposals: whether its head proposes labels.
+    time: bool
+    """It is recordings."""
+    painter: bool
+    proposals: bool
+    """The head has a rule that proposes labels."""
+
+    def lacks(self, name: str) -> list[str]:
+        """What an objective asks for and does not get here, in words."""
+        asked = _class(name).needs
+        wishes = (
+            (asked.time, self.time, "recordings (images that follow each other in time)"),
+            (asked.painter, self.painter, "a painter of anomalies"),
+            (asked.proposals, self.proposals, "a rule that proposes labels"),
+        )
+        return [what for wanted, there, what in wishes if wanted and not there]
+
+
+def fitting(given: Given) -> list[str]:
+    """The objectives that data can serve."""
+    return [name for name in names() if not given.lacks(name)]
+
+
+def refuse_unfit(formula: str, given: Given) -> None:
+    """Checks, before any work, that data can give what a formula asks for.
 
     Raises:
         ValueError: an unknown name, or an objective that does not fit; the text says why and which fit.
     """
-
-    def lacking(name: str) -> list[str]:
-        asked = _class(name).needs
-        return [
-            what
-            for wanted, given, what in (
-                (asked.time, time, "recordings (images that follow each other in time)"),
-                (asked.painter, painter, "a painter of anomalies"),
-                (asked.proposals, proposals, "a rule that proposes labels"),
-            )
-            if wanted and not given
-        ]
-
     for _, name in terms(formula):
-        if missing := lacking(name):
-            fitting = ", ".join(other for other in names() if not lacking(other))
-            raise ValueError(f"the objective {name} needs {' and '.join(missing)}; objectives that fit: {fitting}")
+        if missing := given.lacks(name):
+            fits = ", ".join(fitting(given))
+            raise ValueError(f"the objective {name} needs {' and '.join(missing)}; objectives that fit: {fits}")
 
 
 def gives_zero_label_model(formula: str, classes: int) -> bool:

@@ -7,14 +7,16 @@ from ssl_models import objectives
 
 def test_refuse_unfit__says_why_and_what_fits():
     with pytest.raises(ValueError, match=r"proposals needs a rule that proposes labels; objectives that fit: .*mae"):
-        objectives.refuse_unfit("mae + proposals", time=False, painter=True, proposals=False)
+        objectives.refuse_unfit("mae + proposals", objectives.Given(time=False, painter=True, proposals=False))
     with pytest.raises(ValueError, match="anomaly_synthesis needs a painter") as refusal:
-        objectives.refuse_unfit("anomaly_synthesis", time=True, painter=False, proposals=True)
+        objectives.refuse_unfit("anomaly_synthesis", objectives.Given(time=True, painter=False, proposals=True))
     assert "anomaly_synthesis" not in str(refusal.value).partition("fit:")[2]
 
 
 def test_refuse_unfit__fits():
-    objectives.refuse_unfit("mae + 0.5 * anomaly_synthesis", time=False, painter=True, proposals=False)
+    objectives.refuse_unfit(
+        "mae + 0.5 * anomaly_synthesis", objectives.Given(time=False, painter=True, proposals=False)
+    )
 
 
 def test_needs__of_a_sum_are_those_of_its_terms():
