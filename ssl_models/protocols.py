@@ -44,6 +44,11 @@ class Batch:
     """(B * V, 1, *S) int64 labels of a head, or whatever its loss takes; None in pretraining, which never looks at a
     label."""
 
+    @property
+    def time_axis(self) -> bool:
+        """Whether the first axis of S is time: recordings cut to clips, not to single frames."""
+        return self.seconds is not None and self.crops.ndim == 6
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""
         moved: dict[str, Any] = {

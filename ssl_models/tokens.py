@@ -81,6 +81,11 @@ def crop_seeds(sample_seed: Tensor, crops: int) -> Tensor:
     return (draws(sample_seed, crops) & (2**62 - 1)).flatten()
 
 
+def draws_below(sample_seed: Tensor, count: int, below: int | Tensor) -> Tensor:
+    """(B,) -> (B, count) int64, uniform in [0, below) but for a bias smaller than below / 2**62; `below` broadcasts."""
+    return (draws(sample_seed, count) & (2**62 - 1)) % below
+
+
 def split_tokens(sample_seed: Tensor, tokens: int, mask_ratio: float, foreground: Tensor | None = None) -> Split:
     """Which of N tokens each sample shows: N - `hidden_count(N, mask_ratio)` of them, the same number in every sample.
 
@@ -103,6 +108,21 @@ def split_tokens(sample_seed: Tensor, tokens: int, mask_ratio: float, foreground
     order = (noise + _CLASS * (2 * hidden + ~foreground)).argsort(dim=1, stable=True)
     rest = order[:, shown:]
     return Split(order[:, :shown], rest, hidden.gather(1, rest))
+
+
+def tubes(split: Split, frames: int, tokens: int) -> Split:
+    """The split of N tokens of one frame in every frame: what is hidden once is hidden always.
+
+    Nothing hidden can then be copied from a moment before or after it. Frames are outermost, as in `patchify`.
+
+    Source: tube masking of Tong et al. 2022 (arXiv 2203.12602).
+    """
+    offset = torch.arange(frames, device=split.seen.device).view(1, -1, 1) * tokens
+
+    def repeated(index: Tensor) -> Tensor:
+        return (index.unsqueeze(1) + offset).flatten(1)
+
+    return Split(repeated(split.seen), repeated(split.rest), split.is_target.repeat(1, frames))
 
 
 def hidden_count(tokens: int, mask_ratio: float) -> int:

@@ -21,6 +21,7 @@ from ssl_models.tokens import (
     sincos_positions,
     split_tokens,
     take,
+    tubes,
     unpatchify,
 )
 
@@ -29,9 +30,11 @@ class MaskedAutoencoder(nn.Module):
     """Mean squared error on the hidden tokens, averaged over a sample's targets, then over samples.
 
     A transformer sees the visible tokens only, and a light transformer fills in the others. A convolutional encoder
-    sees the crop with hidden blocks set to zero, and a U-Net decoder paints the crop.
+    sees the crop with hidden blocks set to zero, and a U-Net decoder paints the crop. In a recording the same places
+    are hidden in every frame, for what stands still could otherwise be copied from the frame before.
 
-    Source: He et al. 2021 (arXiv 2111.06377); over convolutions and volumes Wald et al. 2024 (arXiv 2410.23132).
+    Source: He et al. 2021 (arXiv 2111.06377); over convolutions and volumes Wald et al. 2024 (arXiv 2410.23132);
+        recordings Tong et al. 2022 (arXiv 2203.12602).
     Differs: no class token; masks come from sample seeds; the mask may be drawn over the foreground, where its ratio
         holds among the tokens that contain any (see `tokens.split_tokens`); a missing channel is no target.
     """
@@ -46,6 +49,7 @@ class MaskedAutoencoder(nn.Module):
         mask_ratio: float = 0.75,
         normalise_targets: bool | None = None,
         foreground_only: bool = False,
+        tube: bool | None = None,
         block_voxels: int = 16,
         decoder_width: int = 96,
         decoder_depth: int = 2,
@@ -58,6 +62,8 @@ class MaskedAutoencoder(nn.Module):
             normalise_targets: whether each token's voxels are standardised first (mean and unbiased variance of the
                 token); by default only for a transformer.
             foreground_only: whether the mask is drawn over `batch.foreground`.
+            tube: whether the tokens of one place are hidden in all frames or in none, the first axis of S being time;
+                by default where the batch is of recordings. A place then counts as foreground if any of its tokens does.
             block_voxels: edge of a block hidden from a convolutional encoder, along the axes of its greatest stride;
                 about what its finer levels see at once. A transformer hides its tokens.
             decoder_width: E of the transformer that fills in tokens.
@@ -70,7 +76,7 @@ class MaskedAutoencoder(nn.Module):
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio is {mask_ratio}, but must lie between 0 and 1")
         self.encoder = encoder
-        self.mask_ratio, self.foreground_only = mask_ratio, foreground_only
+        self.mask_ratio, self.foreground_only, self.tube = mask_ratio, foreground_only, tube
         self.normalise_targets = isinstance(encoder, ViTEncoder) if normalise_targets is None else normalise_targets
         self.filler: Filler = (
             TokenFiller(encoder, decoder_width, decoder_depth)
@@ -125,9 +131,14 @@ class MaskedAutoencoder(nn.Module):
             if batch.foreground is None:
                 raise ValueError("mae: foreground_only is set, but the batch has no foreground")
             foreground = patchify(batch.foreground.flatten(0, 1), token_shape).any(2)
-        tokens = math.prod(grid_of(tuple(batch.crops.shape[3:]), token_shape))
+        frames, *plane = grid_of(tuple(batch.crops.shape[3:]), token_shape)
+        tokens = math.prod(plane)
         seeds = crop_seeds(batch.sample_seed, batch.crops.shape[1])
-        return token_shape, split_tokens(seeds, tokens, self.mask_ratio, foreground)
+        if not (batch.time_axis if self.tube is None else self.tube):
+            return token_shape, split_tokens(seeds, frames * tokens, self.mask_ratio, foreground)
+        if foreground is not None:
+            foreground = foreground.unflatten(1, (frames, tokens)).any(1)
+        return token_shape, tubes(split_tokens(seeds, tokens, self.mask_ratio, foreground), frames, tokens)
 
 
 class Filler(Protocol):
