@@ -61,6 +61,32 @@ def solids(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
     return shapes(count, seed, crops, axes=3)
 
 
+GLYPHS = torch.tensor(
+    [
+        [[1, 1, 1], [0, 1, 0], [0, 1, 0]], [[1, 0, 1], [1, 1, 1], [0, 0, 0]],
+        [[1, 1, 0], [1, 1, 0], [1, 0, 0]], [[0, 1, 1], [1, 1, 0], [0, 1, 0]],
+    ]
+)  # fmt: skip
+"""Four figures of five cells that look different after every turn."""
+
+
+def glyphs(count: int, seed: int, crops: int = 1, cell: int = 5) -> tuple[Batch, Tensor]:
+    """Four upright figures at any place, drawn like `shapes`: what a turn or a shuffle of tiles disturbs."""
+    g = torch.Generator().manual_seed(seed)
+    kinds, total, edge = torch.randint(len(GLYPHS), (count,), generator=g), count * crops, 3 * cell
+    figure = GLYPHS[kinds.repeat_interleave(crops)].repeat_interleave(cell, 1).repeat_interleave(cell, 2).float()
+    image = torch.zeros(total, SIDE, SIDE)
+    for n, (y, x) in enumerate(torch.randint(SIDE - edge + 1, (total, 2), generator=g).tolist()):
+        image[n, y : y + edge, x : x + edge] = figure[n]
+    sign = torch.randint(2, (total, 1, 1), generator=g) * 2.0 - 1
+    grid = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")) / SIDE - 0.5
+    slant = torch.einsum("bi,ihw->bhw", torch.randn(total, 2, generator=g), grid)
+    image = slant + sign * (0.8 + 0.8 * torch.rand(total, 1, 1, generator=g)) * image
+    image = image + 0.25 * torch.randn(image.shape, generator=g)
+    image = image - image.mean((1, 2), keepdim=True)
+    return _batch(image.unsqueeze(1).unflatten(0, (count, crops)), seed), kinds
+
+
 def motions(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
     """A blob on a textured ground that moves in one of four directions: no single frame tells which.
 
