@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
@@ -21,9 +19,9 @@ class ReconstructionDecoder(nn.Module):
         axes = len(strides[0])
         enlarge = Conv[Conv.CONVTRANS, axes]
         self.ups = nn.Sequential()
-        for (width, coarse_width), (stride, coarse) in reversed(list(zip(pairwise(widths), pairwise(strides)))):
-            step = ratio(stride, coarse)
-            self.ups.append(enlarge(coarse_width, width, step, step))
+        for level in reversed(range(len(widths) - 1)):
+            width, step = widths[level], ratio(strides[level], strides[level + 1])
+            self.ups.append(enlarge(widths[level + 1], width, step, step))
             self.ups.append(UnetBasicBlock(axes, width, width, 3, 1, group_norm(width)))
         self.out = UnetOutBlock(axes, widths[0], out_channels)
 

@@ -35,9 +35,7 @@ class Jigsaw(nn.Module):
     needs = Needs()
     decoder = None
 
-    def __init__(
-        self, encoder: Encoder, *, grid: int = 3, permutations: int = 64, single_channel: float = 0.3
-    ) -> None:
+    def __init__(self, encoder: Encoder, *, grid: int = 3, permutations: int = 64, single_channel: float = 0.3) -> None:
         """A solver of puzzles around `encoder`.
 
         Args:
@@ -170,10 +168,10 @@ def distant_permutations(tiles: int, count: int) -> Tensor:
         others, so that two may differ in two places only; and the first one is random.
     """
     every = _all_permutations(tiles).T.contiguous()
-    nearest = torch.full((every.shape[1],), tiles + 1)
+    nearest = torch.full((every.shape[1],), tiles + 1, dtype=torch.int32)
     total, chosen = torch.zeros_like(nearest), [0]
     while len(chosen) < min(count, math.factorial(tiles)):
-        distance = (every != every[:, chosen[-1:]]).sum(0)
+        distance = (every != every[:, chosen[-1:]]).sum(0, dtype=torch.int32)
         nearest, total = torch.minimum(nearest, distance), total + distance
         chosen.append(int((nearest * (tiles * count) + total).argmax()))
     return every[:, chosen].T.long()
@@ -184,8 +182,7 @@ def _all_permutations(n: int) -> Tensor:
     if n == 0:
         return torch.zeros(1, 0, dtype=torch.uint8)
     rest = _all_permutations(n - 1)
-    begun = [torch.cat([torch.full_like(rest[:, :1], 0) + k, rest + (rest >= k)], 1) for k in range(n)]
-    return torch.cat(begun) if n > 1 else torch.zeros(1, 1, dtype=torch.uint8)
+    return torch.cat([F.pad(rest + (rest >= k), (1, 0), value=k) for k in range(n)])
 
 
 def _in_order(tiles: Tensor, order: Tensor) -> Tensor:

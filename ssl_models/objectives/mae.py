@@ -62,19 +62,21 @@ class MaskedAutoencoder(nn.Module):
             normalise_targets: whether each token's voxels are standardised first (mean and unbiased variance of the
                 token); by default only for a transformer.
             foreground_only: whether the mask is drawn over `batch.foreground`.
-            tube: whether the tokens of one place are hidden in all frames or in none, the first axis of S being time;
-                by default where the batch is of recordings. A place then counts as foreground if any of its tokens does.
+            tube: whether the tokens of one place are hidden in all frames or in none (the first axis of S is time);
+                by default in recordings. A place then counts as foreground if any of its tokens does.
             block_voxels: edge of a block hidden from a convolutional encoder, along the axes of its greatest stride;
                 about what its finer levels see at once. A transformer hides its tokens.
             decoder_width: E of the transformer that fills in tokens.
             decoder_depth: its number of blocks.
 
         Raises:
-            ValueError: if the ratio is not between 0 and 1.
+            ValueError: if the ratio is not between 0 and 1, or `tube` is set for an encoder of images.
         """
         super().__init__()
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio is {mask_ratio}, but must lie between 0 and 1")
+        if tube and encoder.spatial_axes < 3:
+            raise ValueError("mae: tube is set, but images have no axis of time")
         self.encoder = encoder
         self.mask_ratio, self.foreground_only, self.tube = mask_ratio, foreground_only, tube
         self.normalise_targets = isinstance(encoder, ViTEncoder) if normalise_targets is None else normalise_targets

@@ -1,10 +1,14 @@
-"""The shared dense loss against MONAI's and its closed forms."""
+"""The shared losses against MONAI's, their closed forms and slow versions."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from monai.losses import DiceCELoss
 
-from ssl_models.losses import dice_cross_entropy
+from ssl_models.losses import channel_weight, dice_cross_entropy, weighted_squared_error
+from ssl_models.protocols import Batch
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, (8, 9)), (4, (4, 5, 6))])
@@ -35,3 +39,24 @@ def test_dice_cross_entropy__float32_inside_autocast() -> None:
         inside = dice_cross_entropy(logits, target)
     assert inside.dtype == torch.float32
     assert inside == dice_cross_entropy(logits.float(), target)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_weighted_squared_error__equals_a_slow_version(channels: int) -> None:
+    draw = np.random.default_rng(0)
+    predicted, target = draw.normal(size=(2, 3, 2, 4, 5))
+    weight = draw.uniform(size=(3, channels, 4, 5)) * (draw.uniform(size=(3, channels, 4, 5)) < 0.5)
+    weight[2] = 0
+    expected = []
+    for p, t, w in zip(predicted, target, weight, strict=True):
+        w = np.broadcast_to(w, p.shape)
+        expected.append((w * (p - t) ** 2).sum() / w.sum() if w.any() else 0)
+    got = weighted_squared_error(*map(torch.from_numpy, (predicted, target, weight)))
+    assert got.item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_channel_weight__missing_ones_are_zero_in_every_crop_of_a_subject() -> None:
+    batch = Batch(crops=torch.randn(2, 3, 2, 4, 4), sample_seed=torch.tensor([1, 2]), group_id=("a", "b"))
+    assert channel_weight(batch).shape == (6, 2, 1, 1) and (channel_weight(batch) == 1).all()
+    batch = replace(batch, channels_present=torch.tensor([[True, False], [True, True]]))
+    assert channel_weight(batch).flatten(1).tolist() == [[1, 0]] * 3 + [[1, 1]] * 3

@@ -62,6 +62,14 @@ def test_crop_seeds__distinct_and_in_range() -> None:
     assert seeds.min() >= 0 and seeds.max() < 2**62
 
 
+def test_draws_below__uniform_below_each_bound() -> None:
+    drawn = tokens.draws_below(torch.arange(3000), 2, torch.tensor([3, 7]))
+    for column, below in enumerate((3, 7)):
+        often = torch.bincount(drawn[:, column], minlength=below) / 3000
+        assert len(often) == below and (often - 1 / below).abs().max() < 0.04
+    assert torch.equal(tokens.draws_below(torch.arange(9), 4, 5), tokens.draws_below(torch.arange(9), 6, 5)[:, :4])
+
+
 @pytest.mark.parametrize("ratio", [0.25, 0.6, 0.75, 0.9])
 @pytest.mark.parametrize("count", [10, 27, 512])
 def test_split_tokens__counts_are_exact_and_nothing_is_lost(ratio: float, count: int) -> None:
@@ -101,6 +109,25 @@ def test_split_tokens__ratio_holds_over_the_foreground(ratio: float) -> None:
         assert (split.rest[b][split.is_target[b]] < n).all()
         assert (split.rest[b][~split.is_target[b]] >= n).all(), "a foreground token was dropped without being a target"
         assert sorted(torch.cat([split.seen[b], split.rest[b]]).tolist()) == list(range(64))
+
+
+@pytest.mark.parametrize("with_foreground", [False, True])
+def test_tubes__what_is_hidden_once_is_hidden_in_every_frame(with_foreground: bool) -> None:
+    foreground = torch.rand(4, 12, generator=torch.Generator().manual_seed(0)) < 0.5 if with_foreground else None
+    one = tokens.split_tokens(SEEDS, 12, 0.75, foreground)
+    split = tokens.tubes(one, 3, 12)
+    assert split.seen.shape == (4, 9) and split.rest.shape == split.is_target.shape == (4, 27)
+    for b in range(4):
+        shown = torch.zeros(3, 12, dtype=torch.bool)
+        target = torch.zeros(3, 12, dtype=torch.bool)
+        for n in split.seen[b].tolist():
+            shown[n // 12, n % 12] = True
+        for n, wanted in zip(split.rest[b].tolist(), split.is_target[b].tolist(), strict=True):
+            assert not shown[n // 12, n % 12]
+            target[n // 12, n % 12] = wanted
+        assert shown.sum() == 9 and torch.equal(shown, shown[:1].expand(3, -1))
+        assert shown[0].nonzero().flatten().tolist() == sorted(one.seen[b].tolist())
+        assert torch.equal(target, target[:1].expand(3, -1)) and target[0].sum() == one.is_target[b].sum()
 
 
 def test_hidden_count__never_falls_and_shown_never_falls() -> None:

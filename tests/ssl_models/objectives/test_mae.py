@@ -70,6 +70,73 @@ def test_loss__equals_the_published_formula(normalise: bool, foreground_only: bo
     assert actual == pytest.approx(np.mean(of_samples), rel=1e-5)
 
 
+CLIP = Geometry((6, 16, 16), ((1, 1, 1), (1, 2, 2), (1, 2, 2)), (2, 4, 4), time_axis=True)
+SECONDS = torch.arange(6).double().expand(3, 1, -1)
+
+
+class FixedClip(Fixed):
+    """Predicts a given clip in tokens of (2, 4, 4)."""
+
+    def token_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, 4, 4)
+
+    def forward(self, encoder: nn.Module, crops: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+        self.split = split
+        return take(patchify(self.picture, (2, 4, 4)), split.rest), torch.zeros(len(crops), 5)
+
+
+@pytest.mark.parametrize("tube", [False, True])
+@pytest.mark.parametrize("foreground_only", [False, True])
+def test_loss__in_space_and_time_equals_a_slow_version(tube: bool, foreground_only: bool) -> None:
+    batch = batch_of(size=(6, 16, 16))
+    foreground = torch.zeros(3, 1, 1, 6, 16, 16, dtype=torch.bool)
+    foreground[..., 2:4, 4:13, 2:9] = True  # 9 places of 16, in one of three token frames
+    batch = replace(batch, foreground=foreground, seconds=SECONDS)
+    settings = {"tube": tube, "normalise_targets": False, "foreground_only": foreground_only}
+    mae = mae_of("vit", geometry=CLIP, **settings)
+    clip = torch.randn(3, 2, 6, 16, 16)
+    mae.filler = FixedClip(clip)
+    actual = mae(batch).total.item()
+    hidden = {(False, False): 36, (True, False): 3 * 12, (False, True): 7, (True, True): 3 * 7}[tube, foreground_only]
+    of_samples = []
+    for b in range(3):
+        split, errors, frames_of = mae.filler.split, [], {}
+        for token in split.rest[b][split.is_target[b]].tolist():
+            t, i, j = 2 * (token // 16), 4 * (token % 16 // 4), 4 * (token % 4)
+            place = (slice(None), slice(t, t + 2), slice(i, i + 4), slice(j, j + 4))
+            errors.append(((clip[b].double()[place] - batch.crops[b, 0].double()[place]) ** 2).mean().item())
+            frames_of.setdefault((i, j), []).append(t)
+        assert len(errors) == hidden
+        assert (set(map(tuple, frames_of.values())) == {(0, 2, 4)}) == tube
+        of_samples.append(np.mean(errors))
+    assert actual == pytest.approx(np.mean(of_samples), rel=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["vit", "resunet"])
+def test_tube__by_default_in_recordings_only(encoder: str) -> None:
+    mae, volume = mae_of(encoder, geometry=CLIP), batch_of(size=(6, 16, 16))
+    clip = replace(volume, seconds=SECONDS)
+
+    def places_always_hidden(mae: MaskedAutoencoder, batch: Batch) -> bool:
+        hidden = mae.examples(batch)["masked"] == 0
+        assert hidden.float().mean() == 0.75
+        return torch.equal(hidden, hidden[:, :, :1].expand_as(hidden))
+
+    assert places_always_hidden(mae, clip) and not places_always_hidden(mae, volume)
+    assert not places_always_hidden(mae_of(encoder, geometry=CLIP, tube=False), clip)
+    assert places_always_hidden(mae_of(encoder, geometry=CLIP, tube=True), volume)
+    still = replace(clip, crops=clip.crops[:, :, :, :1].expand_as(clip.crops))
+    assert torch.isfinite(mae(still).total)
+
+
+def test_tube__images_have_no_time() -> None:
+    frames = replace(batch_of(), seconds=torch.zeros(3, 1, 1, dtype=torch.float64))
+    assert not frames.time_axis
+    assert torch.equal(mae_of("vit")(frames).total, mae_of("vit")(batch_of()).total)
+    with pytest.raises(ValueError, match="tube is set, but images have no axis of time"):
+        mae_of("vit", tube=True)
+
+
 def test_loss__missing_channels_are_no_target() -> None:
     batch = batch_of()
     mae = mae_of("vit", normalise_targets=False)
