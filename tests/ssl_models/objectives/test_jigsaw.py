@@ -6,6 +6,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from learning import IMAGE as IMAGE_OF_LEARNING
+from learning import glyphs, probe_accuracies
 from torch import nn
 from torch.nn import functional as F
 
@@ -174,3 +176,8 @@ def test_init__refuses_what_cannot_be() -> None:
         jigsaw_of(grid=4)
     with pytest.raises(ValueError, match="at least 2"):
         jigsaw_of(permutations=1)
+
+
+def test_learning__a_probe_on_its_features_tells_figures_that_were_cut_and_shuffled() -> None:
+    before, after = probe_accuracies("jigsaw", glyphs, IMAGE_OF_LEARNING, steps=60, settings={"grid": 2})
+    assert after > before + 0.1, (before, after)

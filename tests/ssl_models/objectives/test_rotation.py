@@ -5,6 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from learning import IMAGE as IMAGE_OF_LEARNING
+from learning import glyphs, probe_accuracies
 
 from ssl_models.encoders import build
 from ssl_models.objectives.rotation import Rotation, all_turns, possible
@@ -106,3 +108,8 @@ def test_examples__are_turned_back_as_predicted() -> None:
     torch.nn.init.zeros_(objective.head.weight)
     objective.head.bias.data = torch.eye(4)[allowed[int(drawn[0])]]  # always says what is right for the first crop
     assert torch.equal(objective.examples(batch)["turned back"][0], panels["original"][0])
+
+
+def test_learning__a_probe_on_its_features_tells_figures_that_look_different_after_a_turn() -> None:
+    before, after = probe_accuracies("rotation", glyphs, IMAGE_OF_LEARNING, steps=60)
+    assert after > before + 0.1, (before, after)
