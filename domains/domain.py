@@ -51,7 +51,8 @@ class Scan:
 
 Raw = Any
 """A subject or label as read and checked: opaque to the pipelines but for `digest`, the sha256 (hex) of its decoded
-content, geometry included."""
+content, geometry included, and, where a subject has it, `stated`: what its source says beside the pixels (JSON), which
+`write` puts into the entry too."""
 
 
 class CropSource(Protocol):
@@ -103,12 +104,18 @@ class Domain:
     """Subject entry -> PNG thumbnail for the data quality sheet."""
     panels: Callable[[dict[str, Any]], bytes]
     """An objective's example panels (name -> (B, 1, *S) array) -> PNG."""
+    knows_anomalies: Callable[[Recipe], bool] = lambda recipe: True
+    """Whether the painter knows how they look in a recipe's kind of data."""
     has_time: Callable[[Recipe], bool] = lambda recipe: False
     """Whether crops of a recipe are clips, with time as their first axis."""
     generate: Callable[[Path, int, int], None] | None = None
     """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
     dataset_yaml: Mapping[str, str] = field(default_factory=dict)
     """Key -> meaning of the dataset.yaml that a source folder may carry."""
+
+    def paints(self, recipe: Recipe) -> bool:
+        """Whether there is a painter of anomalies for a recipe's data."""
+        return self.painter is not None and self.knows_anomalies(recipe)
 
 
 def names() -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from ssl_models.decoders.segmentation import SegmentationDecoder
 from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
-"""(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling)."""
+"""(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling); of a head
+that judges subjects as a whole (K,), a probability for each of its findings."""
 
 
 def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
@@ -29,7 +30,7 @@ class Head:
 
     name: str
     primary_metric: str
-    """Key of `score` that a model is judged by; higher is better."""
+    """Key of `score` or of `pool` that a model is judged by; higher is better."""
     loss: Callable[[Tensor, Batch], Tensor]
     """logits (B, K, *S), batch with targets -> () loss."""
     predict: Callable[[nn.Module, Path, Contract], Prediction]
@@ -40,7 +41,7 @@ class Head:
     score: Callable[[Prediction, Path, Path], tuple[dict[str, float], dict[str, Any]]]
     """prediction, subject entry, label entry -> metrics of one case (nan where undefined), and small JSON details."""
     primary_score: Callable[[Prediction, Path, Path], float]
-    """The primary metric of `score` by itself, which a study asks for thousands of times."""
+    """`ranked_by` of `score` by itself, which a study asks for thousands of times."""
     summarise: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
     """Details of all cases -> figures that are not means over cases (FROC, ...), as JSON."""
     picture: Callable[[Path, Prediction, Path | None], bytes]
@@ -54,5 +55,21 @@ class Head:
     pool: Callable[[Sequence[dict[str, Any]]], dict[str, float]] | None = None
     """Details of a set of cases -> metrics of the set (AUROC, mIoU over all pixels) that are no means over cases. They
     join the others by name, and the primary metric may be one; None: there are none."""
+    case_metric: str = ""
+    """Key of `score` by which cases are compared one by one, higher is better, where the primary metric is one of sets
+    alone."""
+    stratum: Callable[[Path], int] | None = None
+    """Label entry -> class of the subject as a whole, 0 for nothing found. Label budgets then take groups of each class
+    in turn: three patients without the finding teach nothing. None: labels are outlines, budgets are drawn blindly."""
     write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
     """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""
+
+    @property
+    def ranked_by(self) -> str:
+        """The key of `score` that ranks cases."""
+        return self.case_metric or self.primary_metric
+
+    @property
+    def dense(self) -> bool:
+        """Whether predictions lie on a grid, so that a segmentation decoder fits and foreground can be expected."""
+        return self.stratum is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domains.errors import GateRefused, UsageError
@@ -61,17 +61,33 @@ def split(subjects: Sequence[Subject], fold: str | None = None) -> Split:
     return Split(development, test, within_group)
 
 
-def label_budget(subjects: Sequence[Subject], groups: int | None, seed: int) -> tuple[Subject, ...]:
+def label_budget(
+    subjects: Sequence[Subject], groups: int | None, seed: int, strata: Mapping[str, int] | None = None
+) -> tuple[Subject, ...]:
     """Subjects of the first `groups` groups in a seeded order: nested (3 in 10 in 30), equal for every arm."""
-    order = budget_order(subjects, seed)
+    order = budget_order(subjects, seed, strata)
     chosen = set(order if groups is None else order[:groups])
     return tuple(s for s in sorted(subjects, key=_unkeyed) if s.group_id in chosen)
 
 
-def budget_order(subjects: Sequence[Subject], seed: int) -> list[str]:
-    """Every group of the subjects in the seeded order in which label budgets take them; the same under every key."""
+def budget_order(subjects: Sequence[Subject], seed: int, strata: Mapping[str, int] | None = None) -> list[str]:
+    """Every group of the subjects in the seeded order in which label budgets take them; the same under every key.
+
+    Args:
+        subjects: of a manifest.
+        seed: of the order.
+        strata: group -> class. Then the classes take turns, the highest first, each in the seeded order, until one is
+            used up; so every budget is as balanced as it can be.
+    """
     ordered = sorted(subjects, key=lambda s: (split_bucket(f"budget-{seed}", s.split_bucket), _unkeyed(s)))
-    return list(dict.fromkeys(s.group_id for s in ordered))
+    groups = list(dict.fromkeys(s.group_id for s in ordered))
+    if strata is None:
+        return groups
+    turns: dict[int, int] = {}
+    place = {}
+    for group in groups:
+        turns[strata[group]] = place[group] = turns.get(strata[group], 0) + 1
+    return sorted(groups, key=lambda group: (place[group], -strata[group]))
 
 
 def _unkeyed(subject: Subject) -> tuple[int, str]:

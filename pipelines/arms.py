@@ -9,6 +9,7 @@ from typing import Literal
 
 from domains.domain import load
 from domains.errors import UsageError
+from domains.head import Head
 from domains.recipe import Recipe
 from pipelines.pretrain import given_by
 from ssl_models import objectives
@@ -45,9 +46,9 @@ class Arm:
     def needs_training(self) -> bool:
         return self.start not in ("trivial", "proposal")
 
-    def has_model_without_labels(self, classes: int) -> bool:
+    def has_model_without_labels(self, head: Head, classes: int) -> bool:
         """Whether its pretraining brings a decoder for a head of so many classes along."""
-        return bool(self.objective) and objectives.gives_zero_label_model(self.objective, classes)
+        return head.dense and bool(self.objective) and objectives.gives_zero_label_model(self.objective, classes)
 
     @property
     def rank(self) -> int:
@@ -117,13 +118,13 @@ def _competitors(recipe: Recipe) -> Iterator[Arm]:
 
 def _pretrained(recipe: Recipe) -> Iterator[Arm]:
     """The recipe's own objective first, then others, then other ways to choose what is labelled."""
-    own, gentle = recipe.objective, (("pretrain.learning_rate", "0.001"),)
+    own, gentle, domain = recipe.objective, (("pretrain.learning_rate", "0.001"),), load(recipe.domain)
     what = "Pretrained with {} instead, at the learning rate of 1e-3 that reconstruction and painting were tuned at."
     yield Arm(own, "pretrained", "The recipe as it is.", "pretrained", objective=own)
     for name in ("mae", "anomaly_synthesis"):
-        if name != own:
+        if name != own and (domain.paints(recipe) or not objectives.needs(name).painter):
             yield Arm(name, "pretrained", what.format(name), "pretrained", objective=name, changes=gentle)
-    for name in ("foreground_aware_random", "next"):
+    for name in ("foreground_aware_random", "next") if domain.heads[recipe.head].dense else ("next",):
         what = f"As {own}; the strategy {name} says which groups are labelled."
         yield Arm(f"labels by {name}", "strategy", what, "pretrained", objective=own, strategy=name, budgets=FEW)
 
@@ -137,5 +138,6 @@ def _controls(recipe: Recipe) -> Iterator[Arm]:
     if objectives.needs(recipe.objective).proposals:
         what = "Every subject gets another one's proposal."
         yield Arm("shuffled proposals", "control", what, "pretrained", recipe.objective, changes=shuffled, budgets=(3,))
-    what = "anomaly_synthesis where nothing but noise is painted."
-    yield Arm("painter of noise", "control", what, "pretrained", "anomaly_synthesis", changes=noise, budgets=(3,))
+    if load(recipe.domain).paints(recipe):
+        what = "anomaly_synthesis where nothing but noise is painted."
+        yield Arm("painter of noise", "control", what, "pretrained", "anomaly_synthesis", changes=noise, budgets=(3,))

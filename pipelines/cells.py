@@ -18,7 +18,7 @@ from domains.recipe import Recipe
 from domains.splits import refuse_leak, split
 from domains.store import Store
 from pipelines.arms import Arm
-from pipelines.dataset import open_dataset, read_labels
+from pipelines.dataset import open_dataset, read_labels, strata_of
 from pipelines.finetune import finetune
 from pipelines.models import open_model, predictor
 from pipelines.next import order
@@ -48,7 +48,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     """Trains and judges one cell, or reads what the store has of it.
 
     Returns:
-        `model`, its store key or None; `cases`, a `subject_id`, `group_id` and `score` each; `seconds`.
+        `model`, its store key or None; `cases`, a `subject_id`, `group_id` and `score` each, with its `details` where
+        the head has metrics of sets; `seconds`.
     """
     started, home = time.monotonic(), Path(cell.home)
     recipe = cell.arm.recipe(cell.recipe)
@@ -58,7 +59,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     development, tested = (
         [s for s in part if s.subject_id in labels.entries] for part in (parts.development, parts.test)
     )
-    model = _trained(cell, recipe, home, manifest, development) if cell.arm.needs_training else None
+    model = _trained(cell, recipe, home, manifest, labels, development) if cell.arm.needs_training else None
     if cell.test is not None:
         manifest, labels, tested = _elsewhere(cell.test, recipe, Store(home), parts.development)
     cases = _scores(cell.arm, model, recipe, Store(home), manifest, labels, tested)
@@ -80,10 +81,13 @@ def _elsewhere(
     return manifest, labels, subjects
 
 
-def _trained(cell: Cell, recipe: Recipe, home: Path, manifest: Manifest, development: Sequence[Subject]) -> Path:
+def _trained(
+    cell: Cell, recipe: Recipe, home: Path, manifest: Manifest, labels: Labels, development: Sequence[Subject]
+) -> Path:
     """Folder of the cell's model."""
     encoder = _encoder(cell.arm, recipe, home)
-    ordered = order(cell.arm.strategy, recipe, home, encoder, manifest, development, recipe.seed)
+    strata = strata_of(load(recipe.domain).heads[recipe.head], Store(home), labels, development)
+    ordered = order(cell.arm.strategy, recipe, home, encoder, manifest, development, recipe.seed, strata)
     groups = ordered[: cell.label_budget]
     trained = finetune(recipe, home, encoder=encoder, label_budget=cell.label_budget, label_groups=groups)
     if cell.arm.taught and cell.label_budget:
@@ -101,7 +105,7 @@ def _scores(
     arm: Arm, model: Path | None, recipe: Recipe, store: Store, manifest: Manifest, labels: Labels,
     subjects: Sequence[Subject],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Score of each subject under the head's primary metric, kept in the store; null where it is not defined."""
+    """Each subject with its score, kept in the store; null where it is not defined."""
     head, loaded = load(recipe.domain).heads[recipe.head], open_model(model) if model else None
     pairs = sorted((s.entry, labels.entries[s.subject_id]) for s in subjects)
     judged = loaded.info["sha256"] if loaded else [head.name, arm.start, manifest.contract.input_rules()]
@@ -113,16 +117,25 @@ def _scores(
             for subject in subjects:
                 entry = store.path("ingest", subject.entry)
                 label = store.path("label", labels.entries[subject.subject_id])
-                score = head.primary_score(predict(entry), entry, label)
                 cases.append({"subject_id": subject.subject_id, "group_id": subject.group_id,
-                              "score": score if math.isfinite(score) else None})  # fmt: skip
+                              **_judged(head, predict(entry), entry, label)})  # fmt: skip
                 progress.advance()
         return {"cases": cases}
 
-    key = store.key("scores", [judged, pairs])
+    key = store.key("scores", [judged, pairs, *(["details"] if head.pool else [])])
     store.build("scores", key, write)
     cases: list[dict[str, Any]] = store.facts("scores", key)["cases"]
     return cases
+
+
+def _judged(head: Head, prediction: Prediction, entry: Path, label: Path) -> dict[str, Any]:
+    """The score by which cases are compared and, where sets are judged too, the details for that."""
+    if head.pool is None:
+        score, details = head.primary_score(prediction, entry, label), {}
+    else:
+        metrics, found = head.score(prediction, entry, label)
+        score, details = metrics[head.ranked_by], {"details": found}
+    return {"score": score if math.isfinite(score) else None, **details}
 
 
 def _rule(arm: Arm, head: Head, manifest: Manifest) -> Callable[[Path], Prediction]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from domains.errors import UsageError
+from domains.head import Head
 from domains.manifest import Labels, Manifest, Subject, read_manifest
 from domains.recipe import Frozen, Recipe
 from domains.store import Store, write_atomically
@@ -77,3 +78,14 @@ def subject_entries(store: Store, subjects: Sequence[Subject]) -> list[Path]:
 def label_entries(store: Store, labels: Labels, subjects: Sequence[Subject]) -> list[Path]:
     """Folders of the subjects' labels in the store, in the order of the subjects."""
     return [store.path("label", labels.entries[subject.subject_id]) for subject in subjects]
+
+
+def strata_of(head: Head, store: Store, labels: Labels, subjects: Sequence[Subject]) -> dict[str, int] | None:
+    """Group -> the highest class of its labelled subjects, or None where the head's labels are no classes."""
+    if head.stratum is None:
+        return None
+    found: dict[str, int] = {}
+    labelled = [s for s in subjects if s.subject_id in labels.entries]
+    for subject, entry in zip(labelled, label_entries(store, labels, labelled), strict=True):
+        found[subject.group_id] = max(found.get(subject.group_id, 0), head.stratum(entry))
+    return found

@@ -18,11 +18,11 @@ from domains.splits import refuse_leak, split
 from domains.store import Store
 from pipelines.dataset import read_labels
 from pipelines.ingest import take_in
+from pipelines.intervals import interval, pooled, summary, without_nan
 from pipelines.models import Loaded, open_model, predictor
 from pipelines.progress import Progress
 from pipelines.tracking import Tracker
 
-RESAMPLES = 2000
 TRACKED_PICTURES = 6
 """Of the worst cases, in MLflow; the report has them all."""
 
@@ -115,15 +115,22 @@ def _evaluate(
     names = list(cases[0]["metrics"])
     metrics = {name: interval([c["metrics"][name] for c in cases], groups) for name in names}
     trivial = {name: interval([c["trivial"][name] for c in cases], groups) for name in names}
-    difference = [c["metrics"][head.primary_metric] - c["trivial"][head.primary_metric] for c in cases]
+    of_set, of_trivial = (pooled(head.pool, d, groups) if head.pool else {} for d in (details, trivial_details))
+    metrics |= {name: summary(draws, groups) for name, draws in of_set.items()}
+    trivial |= {name: summary(draws, groups) for name, draws in of_trivial.items()}
+    if head.primary_metric in of_set:
+        paired = summary(of_set[head.primary_metric] - of_trivial[head.primary_metric], groups)
+    else:
+        paired = interval([c["metrics"][head.ranked_by] - c["trivial"][head.ranked_by] for c in cases], groups)
     main = metrics[head.primary_metric]
-    cases.sort(key=lambda case: float(np.nan_to_num(case["metrics"][head.primary_metric], nan=-1.0)))
+    cases.sort(key=lambda case: float(np.nan_to_num(case["metrics"][head.ranked_by], nan=-1.0)))
     result = {
         "schema_version": 1, "recipe": loaded.recipe.name, "model": loaded.folder.name, **about,
         "primary": head.primary_metric, "metrics": metrics,
+        "ranked_by": head.ranked_by, "pooled": sorted(of_set),
         "half_width": (main["high"] - main["low"]) / 2,
         "trivial": {"name": head.trivial_name, "metrics": trivial, "summary": head.summarise(trivial_details)},
-        "paired": {head.primary_metric: interval(difference, groups)},
+        "paired": {head.primary_metric: paired},
         "summary": head.summarise(details), "cases": cases, "seconds": time.monotonic() - started,
     }  # fmt: skip
     _track(loaded, store, result, out, key)
@@ -155,7 +162,7 @@ def _judge(
             cases.append(case)
             details.append(detail)
             trivial_details.append(trivial_detail)
-            progress.advance(1, **{head.primary_metric: metrics[head.primary_metric]})
+            progress.advance(1, **{head.ranked_by: metrics[head.ranked_by]})
     return cases, details, trivial_details
 
 
@@ -172,34 +179,3 @@ def _track(loaded: Loaded, store: Store, result: dict[str, Any], out: Path, key:
     for case in result["cases"][:TRACKED_PICTURES]:
         tracker.picture(case["picture"], (out / case["picture"]).read_bytes())
     tracker.close("FINISHED")
-
-
-def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
-    """Mean with a 95 % percentile bootstrap interval over groups (patients), seeded; undefined values left out.
-
-    Returns:
-        mean, low, high, and n, the number of defined values; low and high are nan with fewer than two groups.
-    """
-    pairs = [(value, group) for value, group in zip(values, groups, strict=True) if np.isfinite(value)]
-    if not pairs:
-        return {"mean": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
-    order = {group: i for i, group in enumerate(sorted({g for _, g in pairs}))}
-    sums, counts = np.zeros(len(order)), np.zeros(len(order))
-    for value, group in pairs:
-        sums[order[group]] += value
-        counts[order[group]] += 1
-    draws = np.random.default_rng(0).integers(len(order), size=(RESAMPLES, len(order)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5]) if len(order) > 1 else (np.nan, np.nan)
-    return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high), "n": len(pairs)}
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no nan: undefined figures become null."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value

@@ -18,7 +18,7 @@ from domains.splits import label_budget as within_budget
 from domains.splits import split
 from domains.store import Store
 from pipelines.checkpoint import write_model
-from pipelines.dataset import label_entries, open_dataset, subject_entries
+from pipelines.dataset import label_entries, open_dataset, strata_of, subject_entries
 from pipelines.loop import Job, train
 from pipelines.models import DenseModel, Loaded, new_model, open_model, start_from
 from pipelines.pretrain import Trained
@@ -68,7 +68,8 @@ def finetune(
     development = split(manifest.subjects, recipe.fold).development
     labelled = [s for s in development if s.subject_id in labels.entries]
     if label_groups is None:
-        subjects = within_budget(labelled, label_budget, recipe.seed)
+        strata = strata_of(load(recipe.domain).heads[recipe.head], store, labels, labelled)
+        subjects = within_budget(labelled, label_budget, recipe.seed, strata)
     else:
         subjects = tuple(s for s in labelled if s.group_id in set(label_groups))
     if not subjects and label_budget != 0:

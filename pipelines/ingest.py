@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from domains.store import Store, locked, write_atomically
 from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
 from pipelines.progress import Progress
 
+VERDICTS = ("accepted", "label", "refused", "ignored")
+"""Best first."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -160,7 +162,10 @@ class _Taker:
         try:
             raw = self.domain.read(candidate, self.recipe)
             rules = self.contract.model_dump(mode="json", exclude={"num_classes"})
-            key = self.store.key("ingest", {"contract": rules, "content": raw.digest})
+            parts = {"contract": rules, "content": raw.digest}
+            if stated := getattr(raw, "stated", None):
+                parts["stated"] = stated
+            key = self.store.key("ingest", parts)
             self.store.build("ingest", key, lambda folder: self.domain.write(raw, self.contract, folder))
         except Refused as refusal:
             records = [Record(file_id=i, verdict="refused", reason=refusal.reason) for i in images]
@@ -244,10 +249,13 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Take
 def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, scan: Scan) -> Manifest:
     records = {r.file_id: r for r in old.records} if old else {}
     subjects = {s.subject_id: s for s in old.subjects} if old else {}
+    fresh: dict[str, list[Record]] = {}
     for one in taken:
-        records |= {record.file_id: record for record in one.records}
+        for record in one.records:
+            fresh.setdefault(record.file_id, []).append(record)
         if one.subject is not None:
             subjects[one.subject.subject_id] = one.subject
+    records |= {file_id: _one_verdict(found) for file_id, found in fresh.items()}
     return Manifest(
         recipe=recipe.name,
         contract=contract,
@@ -255,6 +263,18 @@ def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract:
         records=tuple(records[i] for i in sorted(records)),
         subjects=tuple(subjects[i] for i in sorted(subjects)),
     )
+
+
+def _one_verdict(records: Sequence[Record]) -> Record:
+    """What is said of a file: of one that several subjects share (a table of labels), the best that was made of it.
+
+    What the scan says about the file itself stays as the reason; it then belongs to no subject.
+    """
+    best = min(records, key=lambda record: VERDICTS.index(record.verdict))
+    if len(records) == 1:
+        return best
+    alike = [r.reason for r in records if r.reason and (r.verdict == best.verdict or r is records[-1])]
+    return best.model_copy(update={"reason": "; ".join(dict.fromkeys(alike)), "subject_id": ""})
 
 
 def _keep(store: Store, stage: str, digest: str, text: str) -> str:

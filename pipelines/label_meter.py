@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-RESAMPLES = 2000
+from domains.domain import load
+from pipelines.intervals import RESAMPLES, Pool, pooled
+
 EXPONENTS = np.geomspace(0.05, 3.0, 80)
 USUAL_EXPONENT, FACTOR = 0.5, 2.5
 """Prior of the exponent: the usual one, and by which factor another is off at one standard deviation."""
@@ -44,16 +46,25 @@ class Scores:
     """(cases, budgets), 0..1."""
     groups: tuple[str, ...]
     """Patient or drive of each case: what is resampled."""
+    draws: np.ndarray | None = None
+    """(1 + RESAMPLES, budgets) of a metric of sets, which then stands for the mean over cases; see `intervals.pooled`.
+    A resample in which it is not defined counts as the figure itself."""
 
     def means(self) -> np.ndarray:
         """(1 + RESAMPLES, budgets): the mean over the cases, and those of seeded resamples of the groups.
 
         Two arms with the same cases get the same resamples, so that their difference is a paired one.
         """
+        if self.draws is not None:
+            return np.where(np.isfinite(self.draws), self.draws, self.draws[0])
         names, of = np.unique(self.groups, return_inverse=True)
         draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
         weights = np.vstack([np.ones(len(of)), draws[:, of]])
         return np.asarray(weights @ self.values / weights.sum(1, keepdims=True))
+
+    def last(self) -> float:
+        """The score at the largest budget."""
+        return float(self.values[:, -1].mean() if self.draws is None else self.draws[0, -1])
 
 
 @dataclass(frozen=True)
@@ -234,7 +245,7 @@ def read_meter(
     """The meter of a study's arm: the one that scores best at its largest budget, or the one named.
 
     Args:
-        study: a `study.json`; of its keys only `cases` is read.
+        study: a `study.json`; its `cases` are read and, where a metric of sets is judged by, what that is.
         labelled: groups that have a label now.
         minutes_per_label: what one labelled group costs.
         threshold: score per hour below which labelling is not worth going on.
@@ -243,12 +254,12 @@ def read_meter(
     Returns:
         None when no such arm was tried at three budgets on at least two groups.
     """
-    arms = {one["arm"] for one in study["cases"]}
-    curves = {name: scores for name in sorted(arms) if (scores := scores_of(study["cases"], name)) is not None}
+    arms, of_sets = {one["arm"] for one in study["cases"]}, OfSets.of(study)
+    curves = {name: found for name in sorted(arms) if (found := scores_of(study["cases"], name, of_sets)) is not None}
     curves = {name: s for name, s in curves.items() if len(s.budgets) >= FEWEST_BUDGETS and len(set(s.groups)) > 1}
     if not curves or (arm is not None and arm not in curves):
         return None
-    name = arm or max(curves, key=lambda one: (curves[one].budgets[-1], curves[one].values[:, -1].mean()))
+    name = arm or max(curves, key=lambda one: (curves[one].budgets[-1], curves[one].last()))
     scores, scratch = curves[name], curves.get(SCRATCH)
     per_hour = 60 / minutes_per_label
     comparable = scratch is not None and name != SCRATCH and scratch.groups == scores.groups
@@ -260,7 +271,29 @@ def read_meter(
     )  # fmt: skip
 
 
-def scores_of(cases: Sequence[Mapping[str, Any]], arm: str) -> Scores | None:
+@dataclass(frozen=True)
+class OfSets:
+    """A primary metric that only sets of cases have, such as AUROC."""
+
+    metric: str
+    pool: Pool
+
+    @classmethod
+    def of(cls, study: Mapping[str, Any]) -> OfSets | None:
+        """What a `study.json` was judged by; None where that is a mean over cases."""
+        if not study.get("pooled"):
+            return None
+        pool = load(study["domain"]).heads[study["head"]].pool
+        assert pool is not None
+        return cls(study["primary"], pool)
+
+    def draws(self, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """(1 + RESAMPLES,): the metric of the cases, fold by fold and averaged, and its resamples."""
+        columns = ([case[key] for case in cases] for key in ("details", "group_id", "fold"))
+        return pooled(self.pool, *columns)[self.metric]
+
+
+def scores_of(cases: Sequence[Mapping[str, Any]], arm: str, of_sets: OfSets | None = None) -> Scores | None:
     """The scores of an arm as a table of the cases that were judged at each of its budgets; None when there are none.
 
     A case that was judged more than once at a budget (several seeds) counts with its mean; a score that is not
@@ -276,7 +309,13 @@ def scores_of(cases: Sequence[Mapping[str, Any]], arm: str) -> Scores | None:
     if not whole:
         return None
     values = np.array([[float(np.mean(seen[key][budget])) for budget in budgets] for key in whole])
-    return Scores(budgets, values, tuple(group for group, _ in whole))
+    draws, known = None, set(whole)
+    if of_sets is not None:
+        mine = [case for case in cases if case["arm"] == arm and (case["group_id"], case["subject_id"]) in known]
+        draws = np.stack([of_sets.draws([c for c in mine if c["label_budget"] == k]) for k in budgets], axis=1)
+        if not np.isfinite(draws[0]).all():
+            return None
+    return Scores(budgets, values, tuple(group for group, _ in whole), draws)
 
 
 def newest_study(home: Path, recipe: str) -> tuple[Path, dict[str, Any]] | None:

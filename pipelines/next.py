@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def rank_share(values: np.ndarray) -> np.ndarray:
     return np.asarray(rankdata(values)) / len(values)
 
 
-def greedy(embeddings: np.ndarray, foreground: np.ndarray, seed: int) -> list[int]:
+def greedy(embeddings: np.ndarray, foreground: np.ndarray | None, seed: int) -> list[int]:
     """All rows in the order in which they would be labelled: 3, then given these up to 10, then 30, then the rest."""
     chosen: list[int] = []
     for stage in (*STAGES, len(embeddings)):
@@ -172,11 +172,11 @@ def foreground_aware_random(foreground: np.ndarray, seed: int) -> list[int]:
 
 def order(
     strategy: str, recipe: Recipe, home: Path, encoder: Path | None, manifest: Manifest, subjects: Sequence[Subject],
-    seed: int,
+    seed: int, strata: Mapping[str, int] | None = None,
 ) -> list[str]:  # fmt: skip
     """Every group of the subjects in the order of a strategy; a label budget K is its first K, so budgets are nested.
 
-    No label of the subjects is read. `random` is the order of `domains.splits.label_budget`.
+    No label of the subjects is read here. `random` is the order of `domains.splits.label_budget`.
 
     Args:
         strategy: one of STRATEGIES.
@@ -186,18 +186,22 @@ def order(
         manifest: how the subjects were prepared.
         subjects: the unlabelled ones, as far as the strategy may know.
         seed: of the draw, and of k-means.
+        strata: class of each group, for `random` alone, where the head's labels are classes.
 
     Raises:
-        UsageError: there is no such strategy.
+        UsageError: there is no such strategy, or the head has no foreground to expect.
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"unknown strategy {strategy!r}; strategies are {', '.join(STRATEGIES)}")
-    groups = budget_order(subjects, seed)
+    groups = budget_order(subjects, seed, strata if strategy == "random" else None)
     if strategy == "random":
         return groups
-    expected = expected_foreground(recipe, home, manifest, subjects)
-    foreground = by_group(expected[:, 0], subjects, groups)
+    foreground = None
+    if load(recipe.domain).heads[recipe.head].dense:
+        foreground = by_group(expected_foreground(recipe, home, manifest, subjects)[:, 0], subjects, groups)
     if strategy == "foreground_aware_random":
+        if foreground is None:
+            raise UsageError(f"the head {recipe.head} outlines nothing, so there is no foreground to expect")
         return [groups[i] for i in foreground_aware_random(foreground, seed)]
     rows = by_group(embeddings(encoder, home, recipe, manifest, subjects), subjects, groups)
     return [groups[i] for i in greedy(rows, foreground, seed)]
@@ -296,15 +300,15 @@ def next_groups(recipe: Recipe, home: Path, count: int) -> Suggestion:
     if len(labelled) == len(groups):
         return Suggestion((), len(groups), len(labelled), len(partly), None, None)
     encoder = _in_store(lambda: pretrain(recipe, home))
-    model = None
-    if len(labelled) >= UNCERTAIN_FROM and not parts.within_group:
+    model, dense = None, load(recipe.domain).heads[recipe.head].dense
+    if dense and len(labelled) >= UNCERTAIN_FROM and not parts.within_group:
         model = _in_store(lambda: finetune(recipe, home, encoder=encoder))
     rows = by_group(embeddings(encoder, home, recipe, manifest, subjects), subjects, groups)
-    expected = by_group(expected_foreground(recipe, home, manifest, subjects, model), subjects, groups)
-    chosen = choose(
-        rows, labelled, count, foreground=expected[:, 0], uncertainty=expected[:, 1] if model else None,
-        seed=recipe.seed,
-    )  # fmt: skip
+    foreground = uncertainty = None
+    if dense:
+        expected = by_group(expected_foreground(recipe, home, manifest, subjects, model), subjects, groups)
+        foreground, uncertainty = expected[:, 0], expected[:, 1] if model else None
+    chosen = choose(rows, labelled, count, foreground=foreground, uncertainty=uncertainty, seed=recipe.seed)
     found = [(groups[c.index], tuple(s for s in subjects if s.group_id == groups[c.index]), c) for c in chosen]
     return Suggestion(tuple(found), len(groups), len(labelled), len(partly), encoder, model)
 

@@ -78,7 +78,7 @@ def given_by(recipe: Recipe) -> objectives.Given:
     """What the recipe's data can give an objective."""
     domain = load(recipe.domain)
     has_rule = domain.heads[recipe.head].propose is not None
-    return objectives.Given(time=domain.has_time(recipe), painter=domain.painter is not None, proposals=has_rule)
+    return objectives.Given(time=domain.has_time(recipe), painter=domain.paints(recipe), proposals=has_rule)
 
 
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
@@ -181,7 +181,7 @@ def _crops(
 def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
-    painter = domain.painter(contract, recipe) if domain.painter else None
+    painter = domain.painter(contract, recipe) if domain.painter and domain.paints(recipe) else None
     if painter is not None and recipe.pretrain.control == "noise":
         painter = PainterOfNoise(painter)
     try:

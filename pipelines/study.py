@@ -20,14 +20,17 @@ from domains.store import Store
 from pipelines.arms import PROPOSAL, Arm, arms_of
 from pipelines.cells import Cell, run_cell
 from pipelines.dataset import label_entries, open_dataset, subject_entries
-from pipelines.evaluate import interval, without_nan
 from pipelines.finetune import Supervised
 from pipelines.ingest import take_in
-from pipelines.label_meter import SCRATCH, read_meter, scores_of, worth_in_labels
+from pipelines.intervals import interval, summary, without_nan
+from pipelines.label_meter import SCRATCH, OfSets, read_meter, scores_of, worth_in_labels
 from pipelines.loop import Job, train
 from pipelines.models import new_model
+from pipelines.report_data import words
 from pipelines.study_report import write_study
 
+Cases = list[dict[str, Any]]
+"""Judged subjects, each with its arm, label budget, fold, group, score and, for metrics of sets, details."""
 TRIAL_STEPS = 8
 SEEN = "Its settings were chosen with labels; how many is said below."
 """Note at what claims to need no labels."""
@@ -105,10 +108,10 @@ def plan_cells(
         raise NothingUsable(f"no labelled subject for {recipe.name}: ingest masks first")
     names = [f"{i}/{folds}" for i in range(1, folds + 1)]
     smallest = min(_labelled_groups(manifest, labels, fold) for fold in names)
-    chosen = arms_of(recipe, arms, given)
+    chosen, head = arms_of(recipe, arms, given), load(recipe.domain).heads[recipe.head]
     cells = [
         Cell(arm, budget, fold, recipe.changed({"fold": fold}).to_yaml(), str(home))
-        for arm in chosen for budget in _budgets(arm, label_budgets, smallest, manifest.contract.num_classes)
+        for arm in chosen for budget in _budgets(arm, label_budgets, smallest, head, manifest.contract.num_classes)
         for fold in names
     ]  # fmt: skip
     return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.arm.rank))
@@ -119,11 +122,11 @@ def _labelled_groups(manifest: Manifest, labels: Labels, fold: str) -> int:
     return len({s.group_id for s in split(manifest.subjects, fold).development if s.subject_id in labels.entries})
 
 
-def _budgets(arm: Arm, wanted: Sequence[int], most: int, classes: int) -> list[int | None]:
+def _budgets(arm: Arm, wanted: Sequence[int], most: int, head: Head, classes: int) -> list[int | None]:
     """The budgets that make sense for an arm; None where labels change nothing."""
     if not arm.needs_training:
         return [None]
-    least = 0 if arm.has_model_without_labels(classes) else 1
+    least = 0 if arm.has_model_without_labels(head, classes) else 1
     return [k for k in wanted if least <= k <= most and (arm.budgets is None or k in arm.budgets)]
 
 
@@ -142,15 +145,18 @@ def _summary(
         {"arm": cell.arm.name, "label_budget": cell.label_budget, "fold": cell.fold, **case}
         for cell in cells for case in results[cell]["cases"]
     ]  # fmt: skip
+    judged_by = {"primary": head.primary_metric, "domain": recipe.domain, "head": recipe.head,
+                 "ranked_by": head.ranked_by, "pooled": _pooled(head, cases)}  # fmt: skip
+    of_sets = OfSets.of(judged_by)
     table = [
         row for arm in arms for budget in dict.fromkeys(c.label_budget for c in cells if c.arm == arm)
-        if (row := _row(cases, arm, budget, head))
+        if (row := _row(cases, arm, budget, head, of_sets))
     ]  # fmt: skip
     main = next((arm.name for arm in arms if arm.kind == "pretrained"), "")
     tested = {case["subject_id"]: case["group_id"] for case in cases}
-    worth, by_fold = _worth(cases, main), _by_fold(cases, main)
+    worth, by_fold = _worth(cases, main, of_sets), _by_fold(cases, main, of_sets)
     return {
-        "schema_version": 1, "recipe": recipe.name, "primary": head.primary_metric, "folds": folds,
+        "schema_version": 1, "recipe": recipe.name, **judged_by, "folds": folds,
         "title": f"When does pretraining save labels? {recipe.name}",
         "subjects": len(tested), "groups": len(set(tested.values())),
         "label_budgets": sorted({c.label_budget for c in cells if c.label_budget is not None}),
@@ -159,49 +165,72 @@ def _summary(
         "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "model": results[c]["model"],
                    "seconds": results[c]["seconds"]} for c in cells],
         "cases": cases, "main_arm": main, "worth": worth, "verdict": _verdict(table, main, worth),
-        "meter": _meter(cases, main), "by_fold": by_fold,
+        "meter": _meter({"cases": cases, **judged_by}, main), "by_fold": by_fold,
         "accounting": [*_accounting(head, folds, len(set(tested.values())), cells[0].test is not None),
-                       *_luck(by_fold)],
+                       *_how_judged(head, of_sets is not None), *_luck(by_fold)],
         "warnings": _warnings(table),
     }  # fmt: skip
 
 
-def _row(cases: Sequence[dict[str, Any]], arm: Arm, budget: int | None, head: Head) -> dict[str, Any]:
-    mine, trivial = _scores(cases, arm.name, budget), head.trivial_name
-    figures = interval([score for score, _ in mine.values()], [group for _, group in mine.values()])
+def _pooled(head: Head, cases: Sequence[dict[str, Any]]) -> bool:
+    """Whether the primary metric is one of sets of cases."""
+    return head.pool is not None and head.primary_metric in head.pool([case["details"] for case in cases])
+
+
+def _row(cases: Cases, arm: Arm, budget: int | None, head: Head, of_sets: OfSets | None) -> dict[str, Any]:
+    mine, trivial = _of(cases, arm.name, budget), head.trivial_name
+    to_scratch, to_trivial = _of(cases, SCRATCH, budget), _of(cases, trivial, None)
     return {
-        "arm": arm.name, "label_budget": budget, **figures, "note": SEEN if head.accounting and not budget else "",
-        "against_scratch": None if arm.name == SCRATCH else _difference(mine, _scores(cases, SCRATCH, budget)),
-        "against_trivial": None if arm.name == trivial else _difference(mine, _scores(cases, trivial, None)),
+        "arm": arm.name, "label_budget": budget, **_figure(mine, of_sets),
+        "note": SEEN if head.accounting and not budget else "",
+        "against_scratch": None if arm.name == SCRATCH else _difference(mine, to_scratch, of_sets),
+        "against_trivial": None if arm.name == trivial else _difference(mine, to_trivial, of_sets),
     }  # fmt: skip
 
 
-def _scores(cases: Sequence[dict[str, Any]], arm: str, budget: int | None) -> dict[str, tuple[float, str]]:
-    """Subject id -> (mean score, group) of an arm at a budget; a score that is not defined counts as the worst, 0."""
+def _of(cases: Cases, arm: str, budget: int | None) -> Cases:
+    return [case for case in cases if case["arm"] == arm and case["label_budget"] == budget]
+
+
+def _scores(cases: Cases) -> dict[str, tuple[float, str]]:
+    """Subject id -> (mean score, group) of one arm's cases; a score that is not defined counts as the worst, 0."""
     found: dict[str, list[float]] = {}
     groups = {case["subject_id"]: case["group_id"] for case in cases}
     for case in cases:
-        if case["arm"] == arm and case["label_budget"] == budget:
-            found.setdefault(case["subject_id"], []).append(case["score"] or 0.0)
+        found.setdefault(case["subject_id"], []).append(case["score"] or 0.0)
     return {subject: (sum(scores) / len(scores), groups[subject]) for subject, scores in found.items()}
 
 
-def _difference(mine: dict[str, tuple[float, str]], theirs: dict[str, tuple[float, str]]) -> dict[str, float] | None:
-    """Paired mean difference over the subjects that both were judged on, with its interval over groups."""
-    both = [subject for subject in mine if subject in theirs]
+def _figure(cases: Cases, of_sets: OfSets | None) -> dict[str, float]:
+    """The primary metric of one arm's cases, with its interval over groups; n counts subjects."""
+    scores = _scores(cases)
+    groups = [group for _, group in scores.values()]
+    if of_sets is not None:
+        return summary(of_sets.draws(cases), groups)
+    return interval([score for score, _ in scores.values()], groups)
+
+
+def _difference(mine: Cases, theirs: Cases, of_sets: OfSets | None) -> dict[str, float] | None:
+    """Paired difference over the subjects that both were judged on, with its interval over groups."""
+    ahead, behind = _scores(mine), _scores(theirs)
+    both = [subject for subject in ahead if subject in behind]
     if not both:
         return None
-    return interval([mine[s][0] - theirs[s][0] for s in both], [mine[s][1] for s in both])
+    groups, known = [ahead[subject][1] for subject in both], set(both)
+    if of_sets is not None:
+        here, there = ([case for case in cases if case["subject_id"] in known] for cases in (mine, theirs))
+        return summary(of_sets.draws(here) - of_sets.draws(there), groups)
+    return interval([ahead[s][0] - behind[s][0] for s in both], groups)
 
 
-def _by_fold(cases: Sequence[dict[str, Any]], main: str) -> list[dict[str, Any]]:
+def _by_fold(cases: Cases, main: str, of_sets: OfSets | None) -> list[dict[str, Any]]:
     """Main arm minus scratch, budget by budget and fold by fold: what the luck of one draw of labels does."""
     found = []
     budgets = sorted({case["label_budget"] for case in cases if case["arm"] == main and case["label_budget"]})
     for budget in budgets:
         for fold in sorted({case["fold"] for case in cases}):
             within = [case for case in cases if case["fold"] == fold]
-            gain = _difference(_scores(within, main, budget), _scores(within, SCRATCH, budget))
+            gain = _difference(_of(within, main, budget), _of(within, SCRATCH, budget), of_sets)
             if gain is not None:
                 found.append({"label_budget": budget, "fold": fold, "mean": gain["mean"]})
     return found
@@ -219,17 +248,17 @@ def _luck(by_fold: Sequence[dict[str, Any]]) -> list[str]:
     return [luck + "; ".join(each) + "."]
 
 
-def _worth(cases: Sequence[dict[str, Any]], main: str) -> list[dict[str, Any]]:
-    arm, scratch = scores_of(cases, main), scores_of(cases, SCRATCH)
+def _worth(cases: Cases, main: str, of_sets: OfSets | None) -> list[dict[str, Any]]:
+    arm, scratch = scores_of(cases, main, of_sets), scores_of(cases, SCRATCH, of_sets)
     if arm is None or scratch is None or arm.groups != scratch.groups:
         return []
     return [{"label_budget": one.labels, "text": one.says()} for one in worth_in_labels(arm, scratch)]
 
 
-def _meter(cases: Sequence[dict[str, Any]], main: str) -> list[str]:
+def _meter(study: dict[str, Any], main: str) -> list[str]:
     """What the next hour of labelling buys, at each budget of the main arm."""
-    budgets = sorted({case["label_budget"] for case in cases if case["arm"] == main and case["label_budget"]})
-    readings = [read_meter({"cases": cases}, budget, arm=main) for budget in budgets]
+    budgets = sorted({case["label_budget"] for case in study["cases"] if case["arm"] == main and case["label_budget"]})
+    readings = [read_meter(study, budget, arm=main) for budget in budgets]
     return [reading.says() for reading in readings if reading is not None]
 
 
@@ -275,9 +304,25 @@ def _accounting(head: Head, folds: int, groups: int, elsewhere: bool) -> list[st
         "Pretraining sees the images of a fold's other groups and no label; the fold's test groups are left out.",
         "A label budget K is the first K groups of one seeded order: nested, and equal for all arms of a fold.",
         "No label is used for early stopping or model selection; all arms fine-tune for the same number of steps.",
-        "A score that is not defined counts as 0.",
         *head.accounting,
     ]
+
+
+def _how_judged(head: Head, pooled: bool) -> list[str]:
+    """What is particular to metrics of sets and to labels that are classes."""
+    found = ["A score that is not defined counts as 0."]
+    if pooled:
+        found = [
+            f"{words(head.primary_metric)} is a figure of a set: it is computed over the cases of each fold's model, "
+            "then averaged over folds, and so again in every resample of the groups. Predictions of different models "
+            "are not ranked against each other."
+        ]
+    if head.stratum is not None:
+        found.append(
+            "The classes take turns in the seeded order of the labelled groups, the one with a finding first: a budget "
+            "is balanced, which a random draw would not be, and whoever draws it has looked at the classes of all."
+        )
+    return found
 
 
 def expected_seconds(recipe: Recipe, home: Path, cells: Sequence[Cell], workers: int) -> float:
