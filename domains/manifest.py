@@ -24,7 +24,7 @@ class Contract(Frozen):
     """Of the domain's preprocessing code; bumped by hand when its output changes."""
     in_channels: int
     num_classes: int
-    """Of the head's labels, background included."""
+    """Of the head's labels: classes with the background, or findings that are each there or not by itself."""
     crop_shape: tuple[int, ...]
     pooling: tuple[tuple[int, ...], ...]
     patch_shape: tuple[int, ...]

@@ -1,17 +1,27 @@
-"""The medical domain: MRI volumes, one channel or several, with or without segmentation labels."""
+"""The medical domain: MRI volumes with or without outlines, X-ray images with or without findings."""
 
 from domains.domain import Domain
 from domains.medical.dataset_yaml import schema
-from domains.medical.datasets import crops
 from domains.medical.generate import generate
 from domains.medical.heads import HEADS
-from domains.medical.layout import open_inputs, scan
+from domains.medical.kinds import (
+    crops,
+    inspect,
+    of_xrays,
+    open_inputs,
+    picture,
+    plan,
+    read,
+    read_label,
+    scan,
+    write,
+    write_label,
+    write_prediction,
+)  # fmt: skip
 from domains.medical.paint import make_painter
-from domains.medical.plan import VERSION, inspect, plan
-from domains.medical.preprocess import read, read_label, write, write_label
+from domains.medical.plan import VERSION
 from domains.medical.recipes import RECIPES
-from domains.medical.results import write_prediction
-from domains.medical.show import panels, thumbnail
+from domains.medical.show import panels
 
 DOMAIN = Domain(
     name="medical",
@@ -27,9 +37,10 @@ DOMAIN = Domain(
     write_label=write_label,
     crops=crops,
     painter=make_painter,
+    knows_anomalies=lambda recipe: not of_xrays(recipe),
     open_inputs=open_inputs,
     write_prediction=write_prediction,
-    picture=thumbnail,
+    picture=picture,
     panels=panels,
     generate=generate,
     dataset_yaml=schema(),

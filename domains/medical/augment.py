@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,10 +11,6 @@ from torch import Tensor
 from domains.manifest import Contract
 from domains.medical.draws import Draws
 
-ROTATION_DEGREES = 15.0
-SCALE = (0.8, 1.25)
-SHIFT = 0.06
-"""Of the crop's extent along each axis."""
 FLIP_CHANCE = 0.5
 """Left-right; the only mirror axis of a body that leaves it a body."""
 LEFT_RIGHT_AXIS = -1
@@ -33,10 +31,32 @@ _STREAM = 0x5EED_A06
 """Keeps these draws apart from other users of the same seed."""
 
 
+@dataclass(frozen=True)
+class Moves:
+    """How far a crop is turned, enlarged and shifted."""
+
+    rotation_degrees: float
+    scale: tuple[float, float]
+    shift: float | None
+    """Of the crop's extent along each axis; None: as far as what is cut out stays inside, so that with a scale above 1
+    any part of the image may be the crop."""
+
+
+VOLUMES = Moves(rotation_degrees=15.0, scale=(0.8, 1.25), shift=0.06)
+XRAYS = Moves(rotation_degrees=7.0, scale=(1.0, 2**0.5), shift=None)
+"""A part of the image with half of its area or more, hardly turned: patients stand or lie straight."""
+
+
+def moves_of(contract: Contract) -> Moves:
+    """What suits the contract's kind of data."""
+    return XRAYS if contract.rules["kind"] == "xray" else VOLUMES
+
+
 def may_mirror(contract: Contract) -> bool:
-    """Whether crops of this contract have left and right at the ends of their last axis; sagittal slices do not."""
+    """Whether crops may be mirrored: left and right lie at the ends of their last axis, which in sagittal slices they
+    do not; and never X-rays of the chest, whose heart would lie on the wrong side."""
     axes: str = contract.rules["axes"]
-    return axes[LEFT_RIGHT_AXIS] == "R"
+    return axes[LEFT_RIGHT_AXIS] == "R" and contract.rules["kind"] != "xray"
 
 
 def augment_crops(
@@ -47,6 +67,7 @@ def augment_crops(
     spacing_mm: Tensor | None,
     *,
     mirror: bool = True,
+    moves: Moves = VOLUMES,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Flipped, turned, scaled and shifted crops with changed intensities; labels and foreground move along.
 
@@ -57,12 +78,13 @@ def augment_crops(
         seeds: (B,) int64; a row of the result depends on its own seed alone.
         spacing_mm: (B, len(S)) float32; None counts as equal along all axes.
         mirror: whether the last axis runs left to right, so that half of the crops may be flipped along it.
+        moves: how far they are turned, scaled and shifted.
 
     Returns:
         The three inputs changed, same shapes and dtypes.
     """
     draws = Draws.of(seeds, _STREAM)
-    matrix = _affine(draws, crops.shape[2:], spacing_mm, mirror).to(crops)
+    matrix = _affine(draws, crops.shape[2:], spacing_mm, mirror, moves).to(crops)
     grid = F.affine_grid(matrix, [len(crops), 1, *crops.shape[2:]], align_corners=False)
     moved = F.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
     targets, foreground = _move_labels(targets, foreground, grid)
@@ -84,7 +106,7 @@ def _move_labels(
     return None if targets is None else code // 2, None if foreground is None else code % 2 == 1
 
 
-def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None, mirror: bool) -> Tensor:
+def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None, mirror: bool, moves: Moves) -> Tensor:
     """(B, n, n + 1) maps in `grid_sample` coordinates ([-1, 1], x first); rotations are made in mm."""
     n, uniform = len(shape), draws.uniform(10)
     batch = len(uniform)
@@ -92,12 +114,12 @@ def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None, mirror: 
     spacing = torch.ones(batch, n) if spacing_mm is None else spacing_mm.cpu().float()
     anisotropic = spacing.amax(1) / spacing.amin(1) >= ANISOTROPIC
 
-    angles = torch.deg2rad(ROTATION_DEGREES * (2 * uniform[:, :3] - 1))
+    angles = torch.deg2rad(moves.rotation_degrees * (2 * uniform[:, :3] - 1))
     turn = _rotation(n, angles[:, 0], n - 2, n - 1)
     if n == 3:
         tilts = angles[:, 1:] * (~anisotropic)[:, None]
         turn = turn @ _rotation(n, tilts[:, 0], 0, 1) @ _rotation(n, tilts[:, 1], 0, 2)
-    low, high = torch.tensor(SCALE).log()
+    low, high = torch.tensor(moves.scale).log()
     scale = torch.exp(low + (high - low) * uniform[:, 3])
     stretch = torch.ones(batch, n)
     if mirror:
@@ -105,7 +127,8 @@ def _affine(draws: Draws, shape: torch.Size, spacing_mm: Tensor | None, mirror: 
 
     half = extent * spacing / 2
     linear = turn / scale[:, None, None] * stretch[:, None, :] * half[:, None, :] / half[:, :, None]
-    shift = 2 * SHIFT * (2 * uniform[:, 5 : 5 + n] - 1)
+    reach = 2 * moves.shift if moves.shift is not None else (1 - 1 / scale)[:, None]
+    shift = reach * (2 * uniform[:, 5 : 5 + n] - 1)
     # grid_sample counts axes from the last: both sides of the matrix are turned round.
     return torch.cat([linear.flip(1, 2), shift.flip(1)[:, :, None]], dim=2)
 

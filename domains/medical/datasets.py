@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from domains.manifest import Contract, Subject
-from domains.medical.augment import augment_crops, may_mirror
+from domains.medical.augment import augment_crops, may_mirror, moves_of
 from domains.medical.entries import Entry, LabelEntry, open_entry, open_label
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch
@@ -78,8 +78,8 @@ class Crops:
         self._labelled, self._augment = labels is not None, augment
         data: Any = recipe.data
         self._label_share = data.label_crop_share if labels is not None else 0.0
-        self._flat = contract.rules["kind"] == "2d"
-        self._mirror = may_mirror(contract)
+        self._flat = len(contract.crop_shape) == 2
+        self._mirror, self._moves = may_mirror(contract), moves_of(contract)
         self._neighbours = contract.rules["neighbours"]
         self._size = (1, *contract.crop_shape) if self._flat else contract.crop_shape
 
@@ -111,7 +111,9 @@ class Crops:
         sample_seed = torch.tensor(seeds, dtype=torch.int64)
         if self._augment:
             each, millimetres = torch.tensor(own, dtype=torch.int64).flatten(), spacing.repeat_interleave(crops, 0)
-            images, targets, found = augment_crops(images, targets, inside, each, millimetres, mirror=self._mirror)
+            images, targets, found = augment_crops(
+                images, targets, inside, each, millimetres, mirror=self._mirror, moves=self._moves
+            )
             assert found is not None
             inside = found
         return Batch(
@@ -153,10 +155,6 @@ class Crops:
             start = min(max(start, 0), length - size) if length >= size else (length - size) // 2
             window.append((start, start + size))
         return window
-
-
-crops = Crops
-"""The domain's word for it."""
 
 
 def _own_seeds(seeds: Sequence[int], crops: int) -> list[list[int]]:

@@ -1,7 +1,8 @@
 """What a subject or label looks like in the store, and how to read windows of it.
 
 A subject entry holds `image.b2nd` (C, D, H, W) int16, `foreground.b2nd` (D, H, W) uint8 and `grid.json`; a label entry
-holds `label.b2nd` (D, H, W) uint8, `grid.json` and, only when the stored grid is another one, `native.b2nd`.
+holds `label.b2nd` (D, H, W) uint8, `grid.json` and, only when the stored grid is another one, `native.b2nd`. An X-ray
+has one slice and `stated.json` beside it, its label is `findings.json` alone (`xray_images.py`, `xray_findings.py`).
 
 Two grids: *stored* is the grid of training (resampled by the contract), *native* the volume as read: canonical
 orientation, axes (D, H, W), before resampling. Predictions and metrics are made on the native grid.
@@ -105,8 +106,8 @@ class Entry:
         return np.moveaxis(slab[:, take], 0, 1).reshape(len(indices), -1, height, width)
 
     def model_input(self, contract: Contract) -> np.ndarray:
-        """The whole subject as a model takes it: (D, in_channels, H, W) for kind "2d", else (1, C, D, H, W)."""
-        if contract.rules["kind"] == "2d":
+        """The whole subject as a model takes it: (D, in_channels, H, W) for 2D crops, else (1, C, D, H, W)."""
+        if len(contract.crop_shape) == 2:
             return self.slices(range(self.shape[0]), contract.rules["neighbours"])
         return self.read()[None]
 

@@ -54,7 +54,7 @@ def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
     wanted = [None if flat else _rounded(spacing[0]), _rounded(spacing[1]), _rounded(spacing[2])]
     axes = slice(1, None) if flat else slice(None)
     longest = data.max_crop if flat else data.max_crop // 2
-    pooling, crop = _pooling_and_crop(shape[axes], spacing[axes], longest)
+    pooling, crop = pooling_and_crop(shape[axes], spacing[axes], longest)
     rules = {
         "orientation": "RAS",
         "axes": Counter(facts["axes"] for facts in inspections).most_common(1)[0][0],
@@ -76,7 +76,7 @@ def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
     )
 
 
-def _pooling_and_crop(
+def pooling_and_crop(
     shape: np.ndarray, spacing: np.ndarray, longest: int
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """Strides per stage (the first all ones) and the crop, a multiple of their product.

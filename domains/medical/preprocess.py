@@ -181,7 +181,7 @@ def write_array(path: Path, array: np.ndarray, contract: Contract) -> None:
 def chunking(shape: tuple[int, ...], contract: Contract) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Chunk and block shape: slices for 2D plans, small cubes for 3D."""
     lead, space = shape[:-3], shape[-3:]
-    if contract.rules["kind"] == "2d":
+    if len(contract.crop_shape) == 2:
         wanted, block = (8, 256, 256), (1, 128, 128)
     else:
         wanted, block = (128, 128, 128), (16, 16, 16)

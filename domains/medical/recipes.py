@@ -15,13 +15,13 @@ class MedicalData(Frozen):
     channels: tuple[str, ...] = ("flair",)
     """Image files that make up one subject, in this order; other sequences of a patient are ignored."""
     label_classes: tuple[str, ...] = ("tumor",)
-    """Names of the label values 1, 2, ...; 0 is background."""
-    plan: Literal["auto", "2d", "anisotropic", "3d"] = "auto"
-    """How volumes are cut; auto decides from the archive's spacings."""
+    """Names of the label values 1, 2, ...; 0 is background. Of X-rays the findings, each there or not by itself."""
+    plan: Literal["auto", "2d", "anisotropic", "3d", "xray"] = "auto"
+    """How volumes are cut; auto decides from the archive's spacings. xray: the data is X-ray images."""
     neighbours: int = Field(default=1, ge=0, le=4)
     """Slices above and below that a 2D crop sees as extra channels."""
     max_crop: int = Field(default=128, ge=16)
-    """Longest side of a 2D crop in pixels; a 3D crop has half of it."""
+    """Longest side of a 2D crop in pixels; a 3D crop has half of it. Shorter side of a stored X-ray."""
     label_crop_share: float = Field(default=0.5, ge=0, le=1)
     """Share of labelled crops that are centred on a labelled voxel; the others lie anywhere in the head."""
 
@@ -59,6 +59,16 @@ RECIPES: dict[str, Recipe] = {
         data=MedicalData(channels=("image",), label_classes=("anterior", "posterior"), plan="2d"),
         pretrain=Pretrain(steps=400, batch_size=12, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
         finetune=Finetune(steps=800, batch_size=12, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99),
+    ),
+    # Half of the archive this was set up on is "pneumonia" and half "no finding"; data.label_classes takes any others.
+    "chest_xray": MedicalRecipe(
+        name="chest_xray",
+        domain="medical",
+        head="xray_findings",
+        objective="mae",
+        data=MedicalData(channels=("xray",), label_classes=("pneumonia",), plan="xray", neighbours=0, max_crop=112),
+        pretrain=Pretrain(steps=400, batch_size=32, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.75}}),
+        finetune=Finetune(steps=300, batch_size=32, learning_rate=1e-3, weight_decay=0.05, ema_decay=0.99),
     ),
 }
 """By name. One channel called "image" takes whatever single image a subject has."""

@@ -57,7 +57,7 @@ def overlay(
         lines.append(Line2D([], [], color=REFERENCE, label="reference"))
     figure.legend(handles=lines, loc="lower center", ncols=2, frameon=False, labelcolor="white", fontsize=8)
     figure.suptitle(_title(prediction, reference, spacing_mm if spacing_known else None), color="white", fontsize=10)
-    return _png(figure)
+    return as_png(figure)
 
 
 def thumbnail(folder: Path) -> bytes:
@@ -67,7 +67,7 @@ def thumbnail(folder: Path) -> bytes:
     where = np.argwhere(inside) if inside.any() else np.argwhere(~inside)
     place = tuple(int(c) for c in (where.min(0) + where.max(0)) // 2)
     figure, _ = _three_planes(entry.read()[0], place, entry.spacing_mm, entry.grid.axes, width=4.2)
-    return _png(figure)
+    return as_png(figure)
 
 
 def panels(named: Mapping[str, Any]) -> bytes:
@@ -78,7 +78,7 @@ def panels(named: Mapping[str, Any]) -> bytes:
     """
     arrays = {name: np.asarray(panel, dtype=np.float32)[:MOST_ROWS, 0] for name, panel in named.items()}
     rows = len(next(iter(arrays.values())))
-    figure = _figure(1.7 * len(arrays), 1.7 * rows + 0.3)
+    figure = dark_figure(1.7 * len(arrays), 1.7 * rows + 0.3)
     grid = figure.subplots(rows, len(arrays), squeeze=False)
     for row in range(rows):
         sections = _telling_sections([array[row] for array in arrays.values()])
@@ -93,7 +93,7 @@ def panels(named: Mapping[str, Any]) -> bytes:
             if row == 0:
                 axis.set_title(name, color="white", fontsize=8)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.3 / figure.get_figheight(), 0.03, 0.03)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _telling_sections(images: list[np.ndarray]) -> list[np.ndarray]:
@@ -115,7 +115,7 @@ def _largest_section(mask: np.ndarray) -> tuple[int, ...]:
 def _three_planes(
     image: np.ndarray, place: Sequence[int], spacing_mm: Sequence[float], axes: str, width: float = 8.4
 ) -> tuple[Figure, list[Axes]]:
-    figure = _figure(width, width * 0.44)
+    figure = dark_figure(width, width * 0.44)
     drawn = list(figure.subplots(1, 3))
     low, high = np.percentile(image, [1, 99.7])
     for axis, panel in enumerate(drawn):
@@ -172,13 +172,15 @@ def _title(prediction: np.ndarray, reference: np.ndarray | None, spacing_mm: Seq
     return "   ".join([*parts, "radiological: patient's right on the left"])
 
 
-def _figure(width: float, height: float) -> Figure:
+def dark_figure(width: float, height: float) -> Figure:
+    """An empty black figure, in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="black")
     FigureCanvasAgg(figure)  # no pyplot: its list of figures is shared between threads
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The figure drawn; the same bytes every time."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
