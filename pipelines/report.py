@@ -76,6 +76,8 @@ def write_report(home: Path, *, evaluation: Path) -> Path:
             result=result,
             headline=_headline(lineage, manifests),
             cases=_cases(lineage),
+            ranked_by=ranked_by(result),
+            pooled=result.get("pooled") or [],
             froc=_froc(result),
             pretraining=_pretraining(lineage),
             sheets=_sheets(lineage, manifests),
@@ -186,8 +188,8 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _cases(lineage: Lineage) -> list[dict[str, Any]]:
-    """Worst first; cases whose primary metric is undefined come last."""
-    primary = lineage.evaluation["primary"]
+    """Worst first; cases whose metric is undefined come last."""
+    primary = ranked_by(lineage.evaluation)
 
     def rank(case: Mapping[str, Any]) -> tuple[bool, float, str]:
         value = case["metrics"].get(primary)
@@ -203,15 +205,26 @@ def _cases(lineage: Lineage) -> list[dict[str, Any]]:
     return cases
 
 
+def ranked_by(result: Mapping[str, Any]) -> str:
+    """The metric of single cases that orders them."""
+    metric: str = result.get("ranked_by") or result["primary"]
+    return metric
+
+
 def _froc(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The lesion figures of model and competitor side by side, and the model's sensitivity curve if there is one."""
+    """Figures over all cases, model and competitor side by side, and the model's FROC or reliability curve."""
     mine = dict(flat(result["summary"]))
     theirs = dict(flat(result["trivial"].get("summary") or {}))
     rates = "sensitivity_at_"
     points = [(float(k.rpartition(rates)[2]), v) for k, v in mine.items() if rates in k and v is not None]
     figure = figures.curve(sorted(points), x_label="false positives per case", y_label="lesion sensitivity", dots=True)
+    caption = "Share of lesions found at a number of false positives per case (FROC)."
+    if reliability := result["summary"].get("reliability"):
+        drawn = [(probability, share) for probability, share, _ in reliability]
+        figure = figures.curve(drawn, x_label="predicted probability", y_label="share with finding", dots=True)
+        caption = "How often the finding is there at a predicted probability; equal where the model is well calibrated."
     rows = [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
-    return {"rows": rows, "figure": figure}
+    return {"rows": rows, "figure": figure, "caption": caption}
 
 
 def _pretraining(lineage: Lineage) -> dict[str, Any] | None:
@@ -302,7 +315,7 @@ def _limits(lineage: Lineage, manifests: Mapping[str, Manifest]) -> list[str]:
         )
     limits = [
         known,
-        "A reference mask is one reader's opinion unless its source says otherwise; no metric can be better than it.",
+        "A reference is one reader's opinion unless its source says otherwise; no metric can be better than it.",
     ]
     if result["kind"] != "external":
         limits.append("The held-out groups come from the same archive as the training data, not from another site.")

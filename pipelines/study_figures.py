@@ -16,7 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from pipelines.archive_map import COLOURS
 from pipelines.report_data import words
-from pipelines.study_table import columns, named
+from pipelines.study_table import columns, measured, named
 
 SCRATCH_INK, TRIVIAL_INK, TEXT_INK = "#222222", "#666666", "#333333"
 MAIN_INK, BETTER_INK, WORSE_INK = COLOURS[0], COLOURS[0], COLOURS[1]
@@ -71,7 +71,7 @@ def curve(study: Mapping[str, Any]) -> bytes:
     axes.set_xticks(places, [f"{budget:g}" for budget in budgets])
     axes.set_xlim(float(places[0]) - 0.18, right)
     axes.set_xlabel("labelled groups (such as patients) used for training")
-    axes.set_ylabel(f"mean {words(study['primary'])}, {study['subjects']} test subjects (bars: 95 %)")
+    axes.set_ylabel(f"{measured(study)}, {study['subjects']} test subjects (bars: 95 %)")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     _name(axes, ends, right)
     return _png(figure)

@@ -17,7 +17,7 @@ from pipelines import study_figures
 from pipelines.dataset import read_labels
 from pipelines.models import Loaded, open_model, predictor
 from pipelines.progress import Progress
-from pipelines.report import templates
+from pipelines.report import ranked_by, templates
 from pipelines.study_table import KINDS, as_csv, as_markdown, columns, legend, lines, named, trivial
 
 MOST_CASES = 3
@@ -49,7 +49,7 @@ def write_study(study: dict[str, Any], home: Path, out: Path) -> dict[str, str]:
     if pairs:
         dots = {budget: [(pair.scratch, pair.pretrained) for pair in found] for budget, found in pairs.items()}
         files["scatter"] = ("scatter.png", study_figures.scatter(
-            dots, primary=study["primary"], scratch=_scratch(study), pretrained=study["main_arm"]))  # fmt: skip
+            dots, primary=ranked_by(study), scratch=_scratch(study), pretrained=study["main_arm"]))  # fmt: skip
     files["report"] = ("report.html", _page(study, Store(Path(home)), pairs, files).encode())
     for name, content in files.values():
         (out / name).write_bytes(content)
@@ -176,6 +176,7 @@ def _page(
         kinds=KINDS,
         legend=legend(study),
         scratch=_scratch(study),
+        ranked_by=ranked_by(study),
         budget=smallest,
         pictures={what: figures.data_uri(files[what][1]) for what in ("curve", "scatter") if what in files},
         shown=sorted(pairs)[: study_figures.MOST_PANELS],

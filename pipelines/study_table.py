@@ -127,10 +127,18 @@ def legend(study: Mapping[str, Any]) -> str:
     once = f"each tested once{folds}" if max(tested.values(), default=1) == 1 else f"each its mean over models{folds}"
     size = f"{study['subjects']} test subjects of {study['groups']} groups (such as patients), {once}"
     return (
-        f"Each figure: mean {words(study['primary'])} over {size}, with its 95 % interval{known}. Columns: labelled "
+        f"Each figure: {measured(study)} over {size}, with its 95 % interval{known}. Columns: labelled "
         "groups used for training. Then the difference to scratch on the same subjects with the same labels (where "
         f"there is no scratch, to {trivial(study)}), and its 95 % interval; bold where that leaves out zero."
     )
+
+
+def measured(study: Mapping[str, Any]) -> str:
+    """What a figure of the table is: a mean over subjects, or a figure of the set of each fold."""
+    name = words(study["primary"])
+    if not study.get("pooled"):
+        return f"mean {name}"
+    return f"{name} (mean of folds)" if study["folds"] > 1 else name
 
 
 def _cell(study: Mapping[str, Any], arm: Mapping[str, Any], row: Mapping[str, Any] | None) -> Cell:

@@ -65,7 +65,7 @@ def trivial(folder: Path, contract: Contract) -> Prediction:
 
 
 def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """ "brier" (0 is best) and "right", the probability given to what is the case, over the known findings of one image.
+    """Figures of one image over its known findings: "brier" (0 is best), "right" (the probability of what is the case).
 
     Details: "probability" and "label" (1, 0, None) by finding, and sex, age band and view.
     """
