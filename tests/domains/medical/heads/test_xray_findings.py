@@ -1,0 +1,165 @@
+"""The findings head: loss and figures against references, unknown labels, views apart, no mirrored image."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from xray_files import chest
+
+from domains.domain import Candidate, load
+from domains.errors import Refused
+from domains.medical.heads.xray_findings import HEAD
+from domains.medical.recipes import RECIPES
+from domains.medical.xray_findings import read_findings
+from ssl_models.protocols import Batch
+
+RECIPE = RECIPES["chest_xray"].changed({"data.label_classes": "[pneumonia, edema]"})
+DOMAIN = load("medical")
+
+
+def made(tmp_path, view="AP", cells=("1", "0"), shape=(128, 128)):
+    """Contract, subject entry and label entry of one image."""
+    tmp_path.mkdir(exist_ok=True)
+    Image.fromarray(chest(0, ill=True, side=shape)).save(tmp_path / "x.png")
+    facts = {"sex": "F", "age_band": "50-59", "view": view}
+    findings = dict(zip(("pneumonia", "edema"), cells, strict=True))
+    candidate = Candidate("x", "g", {"xray": tmp_path / "x.png"}, tmp_path, {"facts": facts, "findings": findings})
+    contract, raw = DOMAIN.plan([DOMAIN.inspect(candidate)], RECIPE), DOMAIN.read(candidate, RECIPE)
+    for name in ("entry", "label"):
+        (tmp_path / name).mkdir()
+    DOMAIN.write(raw, contract, tmp_path / "entry")
+    DOMAIN.write_label(DOMAIN.read_label(candidate, raw, contract), contract, tmp_path / "label")
+    return contract, tmp_path / "entry", tmp_path / "label"
+
+
+def batch(targets):
+    rows = len(targets)
+    return Batch(crops=torch.zeros(rows, 1, 1, 8, 8), sample_seed=torch.arange(rows), group_id=("g",) * rows,
+                 targets=torch.tensor(targets))  # fmt: skip
+
+
+def test_loss__binary_cross_entropy_over_what_is_known():
+    logits, nan = torch.tensor([[0.3, -2.0], [1.5, 0.7]], requires_grad=True), float("nan")
+    loss = HEAD.loss(logits, batch([[1.0, nan], [0.0, 1.0]]))
+    p = 1 / (1 + np.exp(-logits.detach().numpy().astype(np.float64)))
+    assert loss.item() == pytest.approx(-(np.log(p[0, 0]) + np.log(1 - p[1, 0]) + np.log(p[1, 1])) / 3, rel=1e-5)
+    loss.backward()
+    assert logits.grad[0, 1] == 0 and torch.isfinite(logits.grad).all()
+    nothing = HEAD.loss(logits, batch([[nan, nan], [nan, nan]]))
+    assert nothing.item() == 0
+
+
+class LeftMinusRight(nn.Module):
+    """Says yes where the picture's left half is brighter, and maybe about the second finding."""
+
+    def __init__(self):
+        super().__init__()
+        self.anything = nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(tuple(x.shape))
+        half = x.shape[-1] // 2
+        gap = x[..., half:].mean((1, 2, 3)) - x[..., :half].mean((1, 2, 3))
+        return torch.stack([gap, torch.zeros_like(gap)], 1)
+
+
+def test_predict__sees_sides_and_the_whole_image(tmp_path):
+    contract, entry, _ = made(tmp_path / "square")
+    model = LeftMinusRight()
+    found = HEAD.predict(model, entry, contract)
+    assert found.shape == (2,) and found.dtype == np.float32 and found[1] == 0.5
+    assert found[0] < 0.5  # the heart, on the picture's right, is bright: a mean with the mirrored image would be 0.5
+    assert model.seen == [(1, 1, 112, 112)] and model.training
+    contract, entry, _ = made(tmp_path / "tall", shape=(200, 128))
+    HEAD.predict(model, entry, contract)
+    assert model.seen[-1] == (2, 1, 112, 112)
+
+
+def test_trivial__the_view_alone(tmp_path):
+    by_view = {}
+    for view in ("AP", "PA", None):
+        contract, entry, _ = made(tmp_path / str(view), view=view)
+        by_view[view] = HEAD.trivial(entry, contract)
+    assert by_view["AP"][0] > by_view[None][0] > by_view["PA"][0] and by_view["AP"].shape == (2,)
+
+
+def test_score__brier_and_details_of_known_findings(tmp_path):
+    _, entry, label = made(tmp_path, cells=("1", "-1"))
+    metrics, details = HEAD.score(np.array([0.8, 0.9], np.float32), entry, label)
+    assert metrics["brier"] == pytest.approx(0.04, rel=1e-4) and metrics["right"] == pytest.approx(0.8)
+    assert HEAD.primary_score(np.array([0.8, 0.9], np.float32), entry, label) == metrics[HEAD.ranked_by]
+    assert details == {"probability": {"pneumonia": 0.8, "edema": 0.9}, "label": {"pneumonia": 1, "edema": None},
+                       "sex": "F", "age_band": "50-59", "view": "AP"}  # fmt: skip
+    assert json.loads(json.dumps(details)) == details
+    assert HEAD.stratum(label) == 1
+
+
+def details_of(probability, label, view):
+    return [
+        {"probability": {"pneumonia": float(p)}, "label": {"pneumonia": None if y is None else int(y)}, "view": v,
+         "sex": "F", "age_band": None}
+        for p, y, v in zip(probability, label, view, strict=True)
+    ]  # fmt: skip
+
+
+def test_pool__as_scikit_learn_also_within_views():
+    rng = np.random.default_rng(0)
+    label, view = rng.random(80) < 0.5, np.where(rng.random(80) < 0.5, "AP", "PA")
+    probability = rng.random(80) * 0.6 + 0.4 * label * (view == "AP")
+    found = HEAD.pool(details_of(probability, label, view))
+    assert found["auroc"] == pytest.approx(roc_auc_score(label, probability))
+    for name in ("AP", "PA"):
+        inside = view == name
+        assert found[f"auroc_{name.lower()}"] == pytest.approx(roc_auc_score(label[inside], probability[inside]))
+    assert set(found) == {"auroc", "average_precision", "ece", "auroc_ap", "auroc_pa"}
+    unknown = details_of([0.99], [None], ["AP"])
+    assert HEAD.pool(details_of(probability, label, view) + unknown) == found
+
+
+def test_pool__several_findings_are_averaged_and_named():
+    one = {"probability": {"a": 0.9, "b": 0.2}, "label": {"a": 1, "b": 1}, "view": "AP"}
+    two = {"probability": {"a": 0.1, "b": 0.7}, "label": {"a": 0, "b": 0}, "view": "AP"}
+    found = HEAD.pool([one, two])
+    assert (found["auroc_a"], found["auroc_b"], found["auroc"]) == (1.0, 0.0, 0.5) and np.isnan(found["auroc_pa"])
+
+
+def test_summarise__subgroups_and_reliability():
+    found = HEAD.summarise(details_of([0.9, 0.1, 0.8, 0.3], [1, 0, 0, 1], ["AP", "AP", "PA", "PA"]))
+    assert found["by"]["view AP"] == {"cases": 2, "with finding": 1, "auroc": 1.0}
+    assert found["by"]["view PA"]["auroc"] == 0.0 and found["by"]["age_band unknown"]["cases"] == 4
+    assert sum(count for _, _, count in found["reliability"]) == 4
+    assert json.dumps(found, allow_nan=False)
+
+
+def test_picture__with_and_without_a_label(tmp_path):
+    _, entry, label = made(tmp_path)
+    for given in (label, None):
+        assert imread(io.BytesIO(HEAD.picture(entry, np.array([0.8, 0.1], np.float32), given))).ndim == 3
+
+
+@pytest.mark.parametrize(("cells", "reason"), [(("2", "0"), "neither 1, 0, -1"), (("", "-1"), "unknown")])
+def test_read_label__refused(tmp_path, cells, reason):
+    with pytest.raises(Refused, match=reason):
+        made(tmp_path, cells=cells)
+
+
+def test_crops__carry_findings_for_each_crop(tmp_path):
+    from domains.manifest import Subject
+
+    contract, entry, label = made(tmp_path, cells=("1", "nan"))
+    assert read_findings(label) == {"pneumonia": 1, "edema": None}
+    subject = Subject(subject_id="s", group_id="g", split_bucket=0, entry="", content_digest="", facts={})
+    source = DOMAIN.crops([entry], [label], [subject], contract, RECIPE, True)
+    got = source.batch([0, 0], [1, 2], 2)
+    assert got.crops.shape == (2, 2, 1, 112, 112) and got.targets.shape == (4, 2)
+    assert (got.targets[:, 0] == 1).all() and got.targets[:, 1].isnan().all()
+    assert not torch.equal(got.crops[0, 0], got.crops[0, 1])  # each crop is drawn by itself
+    assert torch.equal(source.batch([0], [2], 1).crops[:, :1], got.crops[1:, :1])
+    assert DOMAIN.crops([entry], None, [subject], contract, RECIPE, True).batch([0], [1]).targets is None
