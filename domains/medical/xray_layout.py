@@ -166,9 +166,8 @@ def _files_of(image: str, by_name: Mapping[str, list[Path]]) -> list[Path]:
 
 
 def _remark(table: Table, classes: Sequence[str], missing: int, ambiguous: int) -> str:
-    rows = len(table.rows) + len(table.contradicted) + table.repeated
     said = [
-        (missing, f"{missing} of {rows} rows name no file here"),
+        (missing, f"{missing} of {table.count} rows name no file here"),
         (ambiguous, f"{ambiguous} rows name more than one file"),
         (table.repeated, f"{table.repeated} rows repeat an earlier one"),
         (len(table.contradicted), f"{len(table.contradicted)} images have rows that contradict each other"),

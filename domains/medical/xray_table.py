@@ -46,6 +46,8 @@ class Table:
     """Image as written in the table -> its row."""
     contradicted: frozenset[str]
     """Images with two rows that differ; they are in no row."""
+    count: int
+    """Of rows that name an image."""
     repeated: int
     """Rows that say the same as an earlier one."""
     findings: frozenset[str]
@@ -88,7 +90,7 @@ def read_table(path: Path) -> Table:
     if twice := {name for name in names if name and names.count(name) > 1}:
         raise UsageError(f"{path} has the column {', '.join(sorted(twice))} twice")
     rows: dict[str, Row] = {}
-    contradicted, repeated = set(), 0
+    contradicted, count, repeated = set(), 0, 0
     taken = set(at.values())
     own = [i for i in range(len(names)) if i not in taken] if at["findings"] is None else []
     for cells in _lines(path, header):
@@ -96,6 +98,7 @@ def read_table(path: Path) -> Table:
         image = cells[at["image"]].strip().replace("\\", "/")
         if not image:
             continue
+        count += 1
         row = _row(cells, names, at, own)
         if image in rows and rows[image] != row:
             contradicted.add(image)
@@ -104,7 +107,7 @@ def read_table(path: Path) -> Table:
     known = {finding for row in rows.values() for finding in row.findings}
     return Table(
         rows={image: row for image, row in rows.items() if image not in contradicted},
-        contradicted=frozenset(contradicted), repeated=repeated, findings=frozenset(known),
+        contradicted=frozenset(contradicted), count=count, repeated=repeated, findings=frozenset(known),
         listed=at["findings"] is not None, has_patients=at["patient"] is not None,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import pytest
 
 from domains.errors import GateRefused, UsageError
 from domains.manifest import Subject
-from domains.splits import label_budget, refuse_leak, split, split_bucket
+from domains.splits import budget_order, label_budget, refuse_leak, split, split_bucket
 
 
 def subject(i: int, group: int | None = None, bucket: int | None = None) -> Subject:
@@ -85,3 +85,14 @@ def test_label_budget__does_not_depend_on_the_key_of_the_ids() -> None:
     same = {s.content_digest for s in label_budget(here, 7, 0)}
     assert {s.content_digest for s in label_budget(there, 7, 0)} == same
     assert [s.content_digest for s in split(there).test] == [s.content_digest for s in split(here).test]
+
+
+def test_budget_order__classes_take_turns_in_the_order_they_had() -> None:
+    subjects = [subject(i) for i in range(40)]
+    strata = {s.group_id: int(i % 5 == 0) for i, s in enumerate(subjects)}  # eight of forty have the finding
+    blind, balanced = budget_order(subjects, 0), budget_order(subjects, 0, strata)
+    assert [strata[group] for group in balanced[:16]] == [1, 0] * 8 and not any(strata[g] for g in balanced[16:])
+    for value in (0, 1):
+        assert [g for g in balanced if strata[g] == value] == [g for g in blind if strata[g] == value]
+    chosen = {k: {s.group_id for s in label_budget(subjects, k, 0, strata)} for k in (2, 6, None)}
+    assert chosen[2] < chosen[6] < chosen[None] and sum(strata[g] for g in chosen[6]) == 3

@@ -52,7 +52,7 @@ def test_scan__every_file_and_row_is_accounted_for(folder):
     assert set(by_name(found)) == {"a"}
     assert said["b.jpg"] == "no row in the table names it alone" and said["c.png"] == "its rows contradict each other"
     assert said["boxes.csv"].startswith("boxes") and "image" in said["other.csv"] and ".txt" in said["notes.txt"]
-    assert said[table.name].startswith("1 of 3 rows name no file here; 1 rows repeat an earlier one; 1 images")
+    assert said[table.name].startswith("1 of 5 rows name no file here; 1 rows repeat an earlier one; 1 images")
     taken = {path for c in found.candidates for path in (*c.images.values(), c.label)}
     assert taken | set(found.ignored) == {path for path in folder.rglob("*") if path.is_file()}
 
