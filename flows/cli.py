@@ -131,6 +131,8 @@ def study(
     label_budgets: Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of labelled groups.")] = "0,3,10,30",
     folds: Annotated[int, typer.Option(min=2, help="Parts of the groups; each is held out once.")] = 3,
     arms: Annotated[str | None, typer.Option(metavar="NAME,NAME,...", help="Only these arms. Default: all.", show_default=False)] = None,  # noqa: E501
+    draws: Annotated[int, typer.Option(min=1, help="How often each fold's labels are drawn anew.")] = 1,
+    screen: Annotated[bool, typer.Option("--screen", help="Instead of the arms: every objective that fits, behind a frozen encoder, on the first fold.")] = False,  # noqa: E501
     test: Annotated[Path | None, typer.Option(metavar="SOURCE", help="Judge on another labelled folder instead of the folds' held-out groups.", show_default=False)] = None,  # noqa: E501
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Encoder weights of your own, as one more arm.", show_default=False)] = None,  # noqa: E501
     licence: Annotated[str, typer.Option(metavar="TEXT", help="Licence of the --init weights.", show_default=False)] = "",  # noqa: E501
@@ -147,7 +149,10 @@ def study(
         budgets = looking.budgets_of(label_budgets)
         named = [name.strip() for name in arms.split(",")] if arms else None
         given = _given(init, wanted, c.home, licence, origin) if init else None
-        result = run_study(wanted, c.home, label_budgets=budgets, folds=folds, arms=named, given=given, test=test)
+        result = run_study(
+            wanted, c.home, label_budgets=budgets, test=test, folds=folds, arms=named, given=given, draws=draws,
+            screen=screen,
+        )  # fmt: skip
         c.done(result, *looking.study_lines(result))
 
 

@@ -17,26 +17,27 @@ from pipelines.cells import Cell, run_cell
 
 
 def run_study(
-    recipe: Recipe, home: Path, *, label_budgets: Sequence[int], folds: int, arms: Sequence[str] | None = None,
-    given: Path | None = None, test: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Runs a study on all cores and gives its `study.json` with the folder's paths.
+    recipe: Recipe, home: Path, *, label_budgets: Sequence[int], test: Path | None = None, **planned: Any
+) -> dict[str, Any]:
+    """Runs a study on all cores and gives its `study.json` with the folder's paths; `planned` as in `Plan`.
 
     Two trainings with one thread each do 1.4 times the steps of one with two threads; cells are independent, so that
     is how the cores are shared. What two cells need both, the store computes once.
     """
     from pipelines.dataset import open_dataset
-    from pipelines.study import expected_seconds, plan_cells, study
+    from pipelines.study import study
+    from pipelines.study_plan import Plan, expected_seconds, plan_cells
 
     workers = len(os.sched_getaffinity(0))
     manifest, labels = open_dataset(recipe, home)
-    cells = plan_cells(recipe, home, manifest, labels, label_budgets, folds, arms, given)
+    plan = Plan(label_budgets=label_budgets, **planned)
+    cells = plan_cells(recipe, home, manifest, labels, plan)
     seconds = expected_seconds(recipe, home, cells, workers)
     print(f"{len(cells)} cells in {workers} processes: about {seconds / 60:.0f} minutes if none is in the store",
           file=sys.stderr, flush=True)  # fmt: skip
     with Workers(workers) as runner:
-        studied = study(recipe, home, label_budgets=label_budgets, folds=folds, arms=arms, given=given,
-                        test=test, runner=runner.run, command=" ".join(["selfsight", *sys.argv[1:]]))  # fmt: skip
+        command = " ".join(["selfsight", *sys.argv[1:]])
+        studied = study(recipe, home, plan, test=test, runner=runner.run, command=command)
     return studied.result | {"study": str(studied.folder), "report": str(studied.folder / "report.html"),
                              "expected_seconds": seconds}  # fmt: skip
 
@@ -86,4 +87,7 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
 def _told(cell: Cell, result: dict[str, Any]) -> str:
     scores = [case["score"] or 0.0 for case in result["cases"]]
     budget = "" if cell.label_budget is None else f", {cell.label_budget} labels"
-    return f"{cell.arm.name}{budget}, fold {cell.fold}: {sum(scores) / len(scores):.3f} ({result['seconds']:.0f} s)"
+    draw = f", draw {cell.draw + 1}" if cell.draw else ""
+    return (
+        f"{cell.arm.name}{budget}, fold {cell.fold}{draw}: {sum(scores) / len(scores):.3f} ({result['seconds']:.0f} s)"
+    )

@@ -38,6 +38,8 @@ class Cell:
     home: str
     test: tuple[str, str] | None = None
     """Store keys of the manifest and labels of another folder to judge on, instead of the fold's held-out groups."""
+    draw: int = 0
+    """Which draw of the labelled groups, and of the weights that pretraining does not give."""
 
     @property
     def recipe(self) -> Recipe:
@@ -87,6 +89,7 @@ def _trained(
     """Folder of the cell's model."""
     encoder = _encoder(cell.arm, recipe, home)
     strata = strata_of(load(recipe.domain).heads[recipe.head], Store(home), labels, development)
+    recipe = recipe.changed({"seed": str(recipe.seed + cell.draw)})  # the encoder is the same in every draw
     ordered = order(cell.arm.strategy, recipe, home, encoder, manifest, development, recipe.seed, strata)
     groups = ordered[: cell.label_budget]
     trained = finetune(recipe, home, encoder=encoder, label_budget=cell.label_budget, label_groups=groups)

@@ -289,8 +289,9 @@ class OfSets:
 
     def draws(self, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """(1 + RESAMPLES,): the metric of the cases, fold by fold and averaged, and its resamples."""
-        columns = ([case[key] for case in cases] for key in ("details", "group_id", "fold"))
-        return pooled(self.pool, *columns)[self.metric]
+        details, groups = ([case[key] for case in cases] for key in ("details", "group_id"))
+        models = [f"{case['fold']} {case.get('draw', 0)}" for case in cases]
+        return pooled(self.pool, details, groups, models)[self.metric]
 
 
 def scores_of(cases: Sequence[Mapping[str, Any]], arm: str, of_sets: OfSets | None = None) -> Scores | None:

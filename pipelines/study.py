@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from domains.domain import load
 from domains.errors import NothingUsable
 from domains.head import Head
 from domains.manifest import Labels, Manifest
 from domains.recipe import Recipe
-from domains.splits import split
 from domains.store import Store
-from pipelines.arms import PROPOSAL, Arm, arms_of
+from pipelines.arms import PROPOSAL, Arm
 from pipelines.cells import Cell, run_cell
-from pipelines.dataset import label_entries, open_dataset, subject_entries
-from pipelines.finetune import Supervised
+from pipelines.dataset import open_dataset
 from pipelines.ingest import take_in
 from pipelines.intervals import interval, summary, without_nan
 from pipelines.label_meter import SCRATCH, OfSets, read_meter, scores_of, worth_in_labels
-from pipelines.loop import Job, train
-from pipelines.models import new_model
 from pipelines.report_data import words
+from pipelines.study_plan import Plan, plan_cells
 from pipelines.study_report import write_study
 
 Cases = list[dict[str, Any]]
 """Judged subjects, each with its arm, label budget, fold, group, score and, for metrics of sets, details."""
-TRIAL_STEPS = 8
 SEEN = "Its settings were chosen with labels; how many is said below."
 """Note at what claims to need no labels."""
 
@@ -54,8 +49,7 @@ def one_by_one(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
 
 
 def study(
-    recipe: Recipe, home: Path, *, label_budgets: Sequence[int], folds: int, arms: Sequence[str] | None = None,
-    given: Path | None = None, test: Path | None = None, runner: Runner = one_by_one, command: str = "",
+    recipe: Recipe, home: Path, plan: Plan, *, test: Path | None = None, runner: Runner = one_by_one, command: str = "",
 ) -> Studied:  # fmt: skip
     """Every arm at every label budget on every fold, judged on the groups that the fold holds out.
 
@@ -66,10 +60,7 @@ def study(
     Args:
         recipe: whose pretraining is judged; its `fold` is replaced.
         home: the store.
-        label_budgets: numbers of labelled groups; 0 asks for the models with zero labels.
-        folds: at least two.
-        arms: names, by default all that fit the recipe.
-        given: folder of an encoder that a user brought, one more arm.
+        plan: what is compared.
         test: another labelled folder that every fold's models are judged on instead; a subject's score is then the
             mean over the folds.
         runner: how the cells are run.
@@ -81,14 +72,14 @@ def study(
     """
     started, home = time.monotonic(), Path(home)
     manifest, labels = open_dataset(recipe, home)
-    cells = plan_cells(recipe, home, manifest, labels, label_budgets, folds, arms, given)
+    cells = plan_cells(recipe, home, manifest, labels, plan)
     if test is not None:
         _, _, taken, _ = take_in(Path(test), recipe, home, contract=manifest.contract)
         if taken.labels is None:
             raise NothingUsable(f"no labelled subject in {test}: a study is judged on labels")
         cells = [replace(cell, test=(taken.manifest, taken.labels)) for cell in cells]
     results = dict(runner(cells))
-    result = _summary(recipe, manifest, labels, cells, results, folds)
+    result = _summary(recipe, manifest, labels, cells, results, plan)
     result |= {"seconds": time.monotonic() - started, "command": command}
     if cells[0].test is not None:
         result |= dict(zip(("manifest", "labels"), cells[0].test, strict=True))
@@ -99,37 +90,6 @@ def study(
     return Studied(folder, result)
 
 
-def plan_cells(
-    recipe: Recipe, home: Path, manifest: Manifest, labels: Labels, label_budgets: Sequence[int], folds: int,
-    arms: Sequence[str] | None = None, given: Path | None = None,
-) -> list[Cell]:  # fmt: skip
-    """The cells of a study: what is pretrained first, then by budget, so that an unfinished table is a small one."""
-    if not labels.entries:
-        raise NothingUsable(f"no labelled subject for {recipe.name}: ingest masks first")
-    names = [f"{i}/{folds}" for i in range(1, folds + 1)]
-    smallest = min(_labelled_groups(manifest, labels, fold) for fold in names)
-    chosen, head = arms_of(recipe, arms, given), load(recipe.domain).heads[recipe.head]
-    cells = [
-        Cell(arm, budget, fold, recipe.changed({"fold": fold}).to_yaml(), str(home))
-        for arm in chosen for budget in _budgets(arm, label_budgets, smallest, head, manifest.contract.num_classes)
-        for fold in names
-    ]  # fmt: skip
-    return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.arm.rank))
-
-
-def _labelled_groups(manifest: Manifest, labels: Labels, fold: str) -> int:
-    """How many groups a fold could label."""
-    return len({s.group_id for s in split(manifest.subjects, fold).development if s.subject_id in labels.entries})
-
-
-def _budgets(arm: Arm, wanted: Sequence[int], most: int, head: Head, classes: int) -> list[int | None]:
-    """The budgets that make sense for an arm; None where labels change nothing."""
-    if not arm.needs_training:
-        return [None]
-    least = 0 if arm.has_model_without_labels(head, classes) else 1
-    return [k for k in wanted if least <= k <= most and (arm.budgets is None or k in arm.budgets)]
-
-
 def _anywhere(cells: Sequence[Cell]) -> list[Cell]:
     """Cells without their home, for keys."""
     return [replace(cell, home="") for cell in cells]
@@ -137,12 +97,12 @@ def _anywhere(cells: Sequence[Cell]) -> list[Cell]:
 
 def _summary(
     recipe: Recipe, manifest: Manifest, labels: Labels, cells: Sequence[Cell],
-    results: dict[Cell, dict[str, Any]], folds: int,
+    results: dict[Cell, dict[str, Any]], plan: Plan,
 ) -> dict[str, Any]:  # fmt: skip
     head = load(recipe.domain).heads[recipe.head]
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     cases = [
-        {"arm": cell.arm.name, "label_budget": cell.label_budget, "fold": cell.fold, **case}
+        {"arm": cell.arm.name, "label_budget": cell.label_budget, "fold": cell.fold, "draw": cell.draw, **case}
         for cell in cells for case in results[cell]["cases"]
     ]  # fmt: skip
     judged_by = {"primary": head.primary_metric, "domain": recipe.domain, "head": recipe.head,
@@ -156,18 +116,18 @@ def _summary(
     tested = {case["subject_id"]: case["group_id"] for case in cases}
     worth, by_fold = _worth(cases, main, of_sets), _by_fold(cases, main, of_sets)
     return {
-        "schema_version": 1, "recipe": recipe.name, **judged_by, "folds": folds,
+        "schema_version": 1, "recipe": recipe.name, **judged_by, "folds": plan.folds, "draws": plan.draws,
         "title": f"When does pretraining save labels? {recipe.name}",
         "subjects": len(tested), "groups": len(set(tested.values())),
         "label_budgets": sorted({c.label_budget for c in cells if c.label_budget is not None}),
         "arms": [{"name": a.name, "what": a.what, "kind": a.kind} for a in arms],
         "table": table,
-        "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "model": results[c]["model"],
+        "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "draw": c.draw, "model": results[c]["model"],
                    "seconds": results[c]["seconds"]} for c in cells],
         "cases": cases, "main_arm": main, "worth": worth, "verdict": _verdict(table, main, worth),
         "meter": _meter({"cases": cases, **judged_by}, main), "by_fold": by_fold,
-        "accounting": [*_accounting(head, folds, len(set(tested.values())), cells[0].test is not None),
-                       *_how_judged(head, of_sets is not None), *_luck(by_fold)],
+        "accounting": [*_accounting(head, plan, len(set(tested.values())), cells[0].test is not None),
+                       *_how_judged(head, of_sets is not None), *_luck(by_fold, plan.draws)],
         "warnings": _warnings(table),
     }  # fmt: skip
 
@@ -228,15 +188,15 @@ def _by_fold(cases: Cases, main: str, of_sets: OfSets | None) -> list[dict[str, 
     found = []
     budgets = sorted({case["label_budget"] for case in cases if case["arm"] == main and case["label_budget"]})
     for budget in budgets:
-        for fold in sorted({case["fold"] for case in cases}):
-            within = [case for case in cases if case["fold"] == fold]
+        for fold, draw in sorted({(c["fold"], c["draw"]) for c in cases if c["label_budget"] == budget}):
+            within = [case for case in cases if (case["fold"], case["draw"]) == (fold, draw)]
             gain = _difference(_of(within, main, budget), _of(within, SCRATCH, budget), of_sets)
             if gain is not None:
-                found.append({"label_budget": budget, "fold": fold, "mean": gain["mean"]})
+                found.append({"label_budget": budget, "fold": fold, "draw": draw, "mean": gain["mean"]})
     return found
 
 
-def _luck(by_fold: Sequence[dict[str, Any]]) -> list[str]:
+def _luck(by_fold: Sequence[dict[str, Any]], draws: int) -> list[str]:
     if not by_fold:
         return []
     budgets = dict.fromkeys(one["label_budget"] for one in by_fold)
@@ -244,7 +204,11 @@ def _luck(by_fold: Sequence[dict[str, Any]]) -> list[str]:
         f"{k} labels " + ", ".join(f"{one['mean']:+.3f}" for one in by_fold if one["label_budget"] == k)
         for k in budgets
     ]
-    luck = "Each fold has one draw of labels, and its luck is not in the intervals. Pretrained minus scratch, by fold: "
+    often = "once" if draws == 1 else f"{draws} times"
+    luck = (
+        f"The labels of each fold are drawn {often}, and the luck of that is not in the intervals. Pretrained minus "
+        "scratch, by fold and draw: "
+    )
     return [luck + "; ".join(each) + "."]
 
 
@@ -295,10 +259,14 @@ def _warnings(table: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _accounting(head: Head, folds: int, groups: int, elsewhere: bool) -> list[str]:
-    where = f"{folds} folds by group; together they test each of the {groups} labelled groups once."
+def _accounting(head: Head, plan: Plan, groups: int, elsewhere: bool) -> list[str]:
+    where = f"{plan.folds} folds by group; together they test each of the {groups} labelled groups once."
     if elsewhere:
-        where = f"Judged on {groups} groups of another folder; a score is the mean over the models of {folds} folds."
+        where = f"Judged on {groups} groups of another folder; a score is the mean over the {plan.folds} folds' models."
+    if plan.screen:
+        where = (
+            f"A screening: encoders frozen, judged on the {groups} labelled groups of the first of {plan.folds} folds."
+        )
     return [
         where,
         "Pretraining sees the images of a fold's other groups and no label; the fold's test groups are left out.",
@@ -323,37 +291,3 @@ def _how_judged(head: Head, pooled: bool) -> list[str]:
             "is balanced, which a random draw would not be, and whoever draws it has looked at the classes of all."
         )
     return found
-
-
-def expected_seconds(recipe: Recipe, home: Path, cells: Sequence[Cell], workers: int) -> float:
-    """How long the cells will take if the store has none of them: their steps at the rate of a short trial."""
-    trained = [cell for cell in cells if cell.arm.needs_training]
-    finetuned = sum((2 if cell.arm.taught else 1) * (cell.label_budget != 0) for cell in trained)
-    pretrained = len({(cell.arm.objective, cell.fold) for cell in trained if cell.arm.objective})
-    steps = finetuned * recipe.finetune.steps + pretrained * recipe.pretrain.steps
-    return steps * _seconds_a_step(recipe, home) / workers
-
-
-def _seconds_a_step(recipe: Recipe, home: Path) -> float:
-    """Of fine-tuning, by a trial of a few steps on few subjects that leaves nothing behind."""
-    store = Store(home)
-    manifest, labels = open_dataset(recipe, home)
-    subjects = [s for s in manifest.subjects if s.subject_id in labels.entries][:4]
-    domain, contract = load(recipe.domain), manifest.contract
-    entries, targets = subject_entries(store, subjects), label_entries(store, labels, subjects)
-    crops = domain.crops(entries, targets, subjects, contract, recipe, recipe.finetune.augment)
-    settings = recipe.finetune.model_copy(update={"steps": TRIAL_STEPS})
-    with tempfile.TemporaryDirectory() as folder:
-        job = Job(
-            module=Supervised(new_model(recipe, contract), domain.heads[recipe.head]), source=crops, settings=settings,
-            seed=0, precision=recipe.precision, devices=recipe.devices, folder=Path(folder), identity={},
-            label="trial", spatial_axes=contract.geometry.spatial_axes,
-        )  # fmt: skip
-        return train(job, cast(Any, _Untracked())).seconds / TRIAL_STEPS
-
-
-class _Untracked:
-    """A trial's tracker: it is no run of anybody's."""
-
-    def log(self, step: int, figures: dict[str, float]) -> None: ...
-    def note(self, text: str) -> None: ...

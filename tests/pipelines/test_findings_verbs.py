@@ -30,6 +30,7 @@ from pipelines.models import open_model
 from pipelines.predict import predict
 from pipelines.pretrain import Trained, pretrain
 from pipelines.report import write_report
+from pipelines.study_plan import Plan
 
 PATIENTS = 36
 FEW = {"steps": "6", "batch_size": "8", "warmup_steps": "1", "checkpoint_every": "6"}
@@ -177,7 +178,7 @@ def studied(done: Done) -> Iterator[studies.Studied]:
     with pytest.MonkeyPatch.context() as few:
         few.setattr(study_report, "MOST_CASES", 1)
         arms = ("view (AP before PA)", "scratch", "mae")
-        yield studies.study(done.recipe, done.home, label_budgets=(2, 4, 8), folds=2, arms=arms)
+        yield studies.study(done.recipe, done.home, Plan(label_budgets=(2, 4, 8), folds=2, arms=arms))
 
 
 def test_study__auroc_by_fold_and_averaged(studied: studies.Studied, done: Done) -> None:

@@ -14,8 +14,10 @@ from domains.recipe import Recipe
 from domains.store import Missing, Store
 from pipelines import cells, study, study_report
 from pipelines.checkpoint import read_model
+from pipelines.dataset import open_dataset
 from pipelines.ingest import ingest
 from pipelines.study import Studied
+from pipelines.study_plan import Plan, plan_cells
 
 BUDGETS = (0, 2, 3)
 ARMS = ("scratch", "proposals", "proposal")
@@ -46,7 +48,7 @@ def _generate(folder: Path, heads: int, seed: int) -> None:
 def studied(home: Path, recipe: Recipe) -> Iterator[Studied]:
     with pytest.MonkeyPatch.context() as few:
         few.setattr(study_report, "MOST_CASES", 1)  # pictures of untrained models take a second each
-        yield study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
+        yield study.study(recipe, home, Plan(label_budgets=BUDGETS, folds=2, arms=ARMS))
 
 
 def test_study__every_group_is_tested_once_by_every_arm(studied: Studied) -> None:
@@ -97,7 +99,7 @@ def test_study__gains_by_fold_average_to_the_gain(studied: Studied) -> None:
 
 def test_study__again__nothing_is_trained(studied: Studied, home: Path, recipe: Recipe) -> None:
     with Store.only_looking():
-        again = study.study(recipe, home, label_budgets=BUDGETS, folds=2, arms=ARMS)
+        again = study.study(recipe, home, Plan(label_budgets=BUDGETS, folds=2, arms=ARMS))
     assert again.folder == studied.folder
 
 
@@ -110,7 +112,7 @@ def test_study__killed_between_cells__finished_cells_are_kept(home: Path, recipe
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.study(other, home, label_budgets=(2,), folds=2, arms=("scratch",), runner=dies_after_one)
+        study.study(other, home, Plan(label_budgets=(2,), folds=2, arms=("scratch",)), runner=dies_after_one)
     with Store.only_looking():
         assert cells.run_cell(begun[0])["cases"]
         with pytest.raises(Missing):
@@ -120,14 +122,37 @@ def test_study__killed_between_cells__finished_cells_are_kept(home: Path, recipe
 def test_study__another_folder__judged_there_once_a_subject(home: Path, recipe: Recipe, tmp_path: Path) -> None:
     _generate(tmp_path / "elsewhere", 2, 7)
     result = study.study(
-        recipe, home, label_budgets=(2,), folds=2, arms=("scratch",), test=tmp_path / "elsewhere"
+        recipe, home, Plan(label_budgets=(2,), folds=2, arms=("scratch",)), test=tmp_path / "elsewhere"
     ).result
     assert {row["n"] for row in result["table"]} == {2}
 
 
 def test_study__unknown_arm__refused(home: Path, recipe: Recipe) -> None:
     with pytest.raises(UsageError, match="unknown arms mea; arms are"):
-        study.study(recipe, home, label_budgets=(2,), folds=2, arms=("mea",))
+        study.study(recipe, home, Plan(label_budgets=(2,), folds=2, arms=("mea",)))
+
+
+def test_study__draws__other_labels_other_models_one_encoder(home: Path, recipe: Recipe) -> None:
+    planned = Plan(label_budgets=(2,), folds=2, arms=("scratch", "mae"), draws=2)
+    result = study.study(recipe, home, planned).result
+    cells_of = [cell for cell in result["cells"] if cell["arm"] == "mae" and cell["fold"] == "1/2"]
+    assert [cell["draw"] for cell in cells_of] == [0, 1]
+    folders = [Store(home).path("finetune", cell["model"]) for cell in cells_of]
+    first, second = (read_model(folder)[1]["lineage"] for folder in folders)
+    assert first["encoder"] == second["encoder"] and first["label_groups"] != second["label_groups"]
+    assert {row["n"] for row in result["table"]} == {result["subjects"]}
+    row = next(row for row in result["table"] if row["arm"] == "mae")
+    scores = [case["score"] for case in result["cases"] if case["arm"] == "mae"]
+    assert row["mean"] == pytest.approx(sum(scores) / len(scores)) and len(result["by_fold"]) == 4
+
+
+def test_plan__screening__each_objective_that_fits_frozen_on_one_fold(recipe: Recipe, home: Path) -> None:
+    manifest, labels = open_dataset(recipe, home)
+    planned = plan_cells(recipe, home, manifest, labels, Plan(label_budgets=(0, 2), folds=2, screen=True))
+    names = {cell.arm.name for cell in planned}
+    assert {"mae", "rotation", "frozen random encoder"} <= names and "temporal_contrast" not in names
+    assert {cell.fold for cell in planned} == {"1/2"}
+    assert all(cell.arm.recipe(recipe).finetune.frozen_encoder for cell in planned if cell.arm.needs_training)
 
 
 def test_warnings__more_labels_that_hurt_are_named() -> None:
