@@ -89,13 +89,7 @@ def screened(recipe: Recipe) -> list[Arm]:
     frozen = (("finetune.frozen_encoder", "true"), ("finetune.self_training", "0"))
     arms = [
         Arm(head.trivial_name, "trivial", "A rule that has learned nothing.", "trivial"),
-        Arm(
-            "frozen random encoder",
-            "scratch",
-            "Only the decoder learns, on random features.",
-            "scratch",
-            changes=frozen,
-        ),
+        Arm("scratch", "scratch", "A frozen random encoder: only the decoder learns.", "scratch", changes=frozen),
     ]
     for name in objectives.fitting(given_by(recipe)):
         gentle = () if name == recipe.objective else (("pretrain.learning_rate", "0.001"),)

@@ -152,7 +152,8 @@ def lay(tiles: Tensor, grid: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
     picture = tiles.new_zeros(len(tiles), tiles.shape[2], *size)
     for n, place in enumerate(product(*map(range, grid))):
         start = [p * c + (c - e) // 2 for p, c, e in zip(place, cell, edge, strict=True)]
-        picture[(..., *(slice(s, s + e) for s, e in zip(start, edge, strict=True)))] = tiles[:, n]
+        inside = [slice(s, s + e) for s, e in zip(start, edge, strict=True)]
+        picture[(slice(None), slice(None), *inside)] = tiles[:, n]
     return picture
 
 

@@ -133,16 +133,16 @@ def test_study__unknown_arm__refused(home: Path, recipe: Recipe) -> None:
 
 
 def test_study__draws__other_labels_other_models_one_encoder(home: Path, recipe: Recipe) -> None:
-    planned = Plan(label_budgets=(2,), folds=2, arms=("scratch", "mae"), draws=2)
+    planned = Plan(label_budgets=(2,), folds=2, arms=("scratch", "proposals"), draws=2)
     result = study.study(recipe, home, planned).result
-    cells_of = [cell for cell in result["cells"] if cell["arm"] == "mae" and cell["fold"] == "1/2"]
+    cells_of = [cell for cell in result["cells"] if cell["arm"] == "proposals" and cell["fold"] == "1/2"]
     assert [cell["draw"] for cell in cells_of] == [0, 1]
     folders = [Store(home).path("finetune", cell["model"]) for cell in cells_of]
     first, second = (read_model(folder)[1]["lineage"] for folder in folders)
     assert first["encoder"] == second["encoder"] and first["label_groups"] != second["label_groups"]
     assert {row["n"] for row in result["table"]} == {result["subjects"]}
-    row = next(row for row in result["table"] if row["arm"] == "mae")
-    scores = [case["score"] for case in result["cases"] if case["arm"] == "mae"]
+    row = next(row for row in result["table"] if row["arm"] == "proposals")
+    scores = [case["score"] for case in result["cases"] if case["arm"] == "proposals"]
     assert row["mean"] == pytest.approx(sum(scores) / len(scores)) and len(result["by_fold"]) == 4
 
 
@@ -150,7 +150,7 @@ def test_plan__screening__each_objective_that_fits_frozen_on_one_fold(recipe: Re
     manifest, labels = open_dataset(recipe, home)
     planned = plan_cells(recipe, home, manifest, labels, Plan(label_budgets=(0, 2), folds=2, screen=True))
     names = {cell.arm.name for cell in planned}
-    assert {"mae", "rotation", "frozen random encoder"} <= names and "temporal_contrast" not in names
+    assert {"mae", "rotation", "scratch"} <= names and "temporal_contrast" not in names
     assert {cell.fold for cell in planned} == {"1/2"}
     assert all(cell.arm.recipe(recipe).finetune.frozen_encoder for cell in planned if cell.arm.needs_training)
 
