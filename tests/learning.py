@@ -87,6 +87,19 @@ def glyphs(count: int, seed: int, crops: int = 1, cell: int = 5) -> tuple[Batch,
     return _batch(image.unsqueeze(1).unflatten(0, (count, crops)), seed), kinds
 
 
+def stripes(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
+    """Stripes in one of four directions, of any phase and of wavelengths from 6 to 9 pixels, under stronger noise."""
+    g = torch.Generator().manual_seed(seed)
+    kinds, total = torch.randint(4, (count,), generator=g), count * crops
+    angle = kinds.repeat_interleave(crops) * math.pi / 4
+    direction = torch.stack([angle.cos(), angle.sin()], 1) / (6 + 3 * torch.rand(total, 1, generator=g))
+    grid = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")).float()
+    turns = torch.einsum("bi,ihw->bhw", direction, grid) + torch.rand(total, 1, 1, generator=g)
+    image = 0.8 * (2 * math.pi * turns).sin() + torch.randn(total, SIDE, SIDE, generator=g)
+    image = image - image.mean((1, 2), keepdim=True)
+    return _batch(image.unsqueeze(1).unflatten(0, (count, crops)), seed), kinds
+
+
 def motions(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
     """A blob on a textured ground that moves in one of four directions: no single frame tells which.
 
