@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from learning import IMAGE as IMAGE_OF_LEARNING
+from learning import probe_accuracies, stripes
 
 from ssl_models.encoders import build
 from ssl_models.objectives.autoencoder import Autoencoder
@@ -55,3 +57,10 @@ def test_examples__show_the_middle_channel() -> None:
     assert list(panels) == ["original", "reconstructed"]
     assert torch.equal(panels["original"], batch.crops[:, 0, 1:])
     torch.testing.assert_close(panels["reconstructed"], objective.paint(objective.encoder(batch.crops[:, 0]))[:, 1:])
+
+
+def test_learning__a_probe_on_its_features_tells_the_direction_of_stripes_a_little_better() -> None:
+    before, after = probe_accuracies(
+        "autoencoder", stripes, IMAGE_OF_LEARNING, steps=90, batch_size=24, learning_rate=4e-3
+    )
+    assert after > before + 0.05, (before, after)  # gains of seeds 0 to 2: 0.11, 0.07, 0.15

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from learning import IMAGE as IMAGE_OF_LEARNING
+from learning import probe_accuracies, stripes
 from torch import Tensor, nn
 
 from ssl_models.encoders import build
@@ -135,3 +137,10 @@ def test_init__refuses_what_cannot_be() -> None:
     for wrong in ({"missing": 1.0}, {"missing": 0.0}, {"boxes": -1}):
         with pytest.raises(ValueError, match="must lie between 0 and 1"):
             inpainting_of("resunet", **wrong)
+
+
+def test_learning__a_probe_on_its_features_tells_the_direction_of_stripes_under_noise() -> None:
+    before, after = probe_accuracies(
+        "inpainting", stripes, IMAGE_OF_LEARNING, steps=90, batch_size=24, learning_rate=4e-3
+    )
+    assert after > before + 0.1, (before, after)  # gains of seeds 0 to 2: 0.32, 0.24, 0.15
