@@ -177,7 +177,7 @@ def test_pretrain__painted_anomalies_do_not_fit_and_are_refused_before_any_work(
 def studied(done: Done) -> Iterator[studies.Studied]:
     with pytest.MonkeyPatch.context() as few:
         few.setattr(study_report, "MOST_CASES", 1)
-        arms = ("view (AP before PA)", "scratch", "mae")
+        arms = ("view + age + sex", "scratch", "mae")
         yield studies.study(done.recipe, done.home, Plan(label_budgets=(2, 4, 8), folds=2, arms=arms))
 
 

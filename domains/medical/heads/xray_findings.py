@@ -20,8 +20,12 @@ from domains.medical.xray_findings import read_findings
 from ssl_models.decoders.classification import PooledClassifier
 from ssl_models.protocols import Batch
 
-BEDRIDDEN_FIRST = {"AP": 2 / 3, "PA": 1 / 3}
-"""Probability by view of the competitor that has not looked at the image; 1/2 where the view is not known."""
+# Logistic regression without a penalty, rounded, on the labels of the 444 development patients (647 images) of
+# chest_xray_nih; the held-out fifth had no say. So this competitor has seen 444 labels. It says "pneumonia" sooner of
+# standing patients (PA): the set was drawn so; in a clinic it is the ones in bed (AP) who have it more often.
+LOG_ODDS, PER_VIEW, PER_DECADE, PER_SEX = -1.2, {"AP": 0.0, "PA": 0.8}, 0.2, {"F": 0.0, "M": 0.2}
+USUAL_DECADE = 4.7
+"""Mean of the development patients, for those of unknown age."""
 SUBGROUPS = ("view", "sex", "age_band")
 
 
@@ -59,9 +63,14 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
 
 
 def trivial(folder: Path, contract: Contract) -> Prediction:
-    """(K,) the same for every finding: patients X-rayed in bed (AP) are more often ill than those who stand (PA)."""
-    probability = BEDRIDDEN_FIRST.get(_stated(folder)["view"] or "", 0.5)
-    return np.full(contract.num_classes, probability, dtype=np.float32)
+    """(K,) the same for every finding, from view, age and sex; whatever is not known counts as half of each."""
+    stated = _stated(folder)
+    band = stated["age_band"]
+    decade = USUAL_DECADE if band is None else int(band.partition("-")[0].rstrip("+")) // 10
+    odds = LOG_ODDS + PER_DECADE * decade
+    for weights, value in ((PER_VIEW, stated["view"]), (PER_SEX, stated["sex"])):
+        odds += weights.get(value or "", float(np.mean(list(weights.values()))))
+    return np.full(contract.num_classes, 1 / (1 + np.exp(-odds)), dtype=np.float32)
 
 
 def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, float], dict[str, Any]]:
@@ -141,7 +150,7 @@ def _of_finding(details: Sequence[dict[str, Any]], name: str) -> dict[str, float
         "average_precision": ranking.average_precision(probability, label),
         "ece": ranking.calibration_error(probability, label),
     }
-    for view in BEDRIDDEN_FIRST:
+    for view in PER_VIEW:
         found[f"auroc_{view.lower()}"] = ranking.auroc(*_known([d for d in details if d["view"] == view], name))
     return found
 
@@ -158,7 +167,7 @@ HEAD = Head(
     loss=loss,
     predict=predict,
     trivial=trivial,
-    trivial_name="view (AP before PA)",
+    trivial_name="view + age + sex",
     score=score,
     primary_score=right,
     summarise=summarise,
@@ -167,7 +176,8 @@ HEAD = Head(
     pool=pool,
     stratum=stratum,
     accounting=(
-        "The competitor that looks at the view alone (AP 2/3, PA 1/3, unknown 1/2) is a rule with nothing fitted; age "
-        "and sex are left out of it. That the view gives about 0.60 on chest_xray_nih was known when it was written.",
+        "The four weights of the competitor that looks at view, age and sex alone were fitted on the labels of the 444 "
+        "patients of chest_xray_nih outside the usual held-out fifth, for pneumonia; in folds of that set it has seen "
+        "test labels, which favours it.",
     ),
 )

@@ -82,12 +82,15 @@ def test_predict__sees_sides_and_the_whole_image(tmp_path):
     assert model.seen[-1] == (2, 1, 112, 112)
 
 
-def test_trivial__the_view_alone(tmp_path):
+def test_trivial__view_age_and_sex_alone(tmp_path):
     by_view = {}
     for view in ("AP", "PA", None):
         contract, entry, _ = made(tmp_path / str(view), view=view)
         by_view[view] = HEAD.trivial(entry, contract)
-    assert by_view["AP"][0] > by_view[None][0] > by_view["PA"][0] and by_view["AP"].shape == (2,)
+    assert by_view["PA"][0] > by_view[None][0] > by_view["AP"][0] and by_view["AP"].shape == (2,)
+    assert by_view["AP"][0] == pytest.approx(1 / (1 + np.exp(1.2 - 0.2 * 5)), rel=1e-5)
+    (entry / "stated.json").write_text(json.dumps({"view": "AP", "age_band": "90+", "sex": "M"}))
+    assert HEAD.trivial(entry, contract)[0] == pytest.approx(1 / (1 + np.exp(1.2 - 0.2 * 9 - 0.2)), rel=1e-5)
 
 
 def test_score__brier_and_details_of_known_findings(tmp_path):
