@@ -52,19 +52,33 @@ def pooled(
     Returns:
         Name -> (1 + RESAMPLES,): the figure, then its resamples; nan where it is not defined.
     """
-    whole = json.dumps([list(details), list(groups), list(models or [""] * len(groups))])
-    return dict(_pooled(pool, whole))
+    return dict(_pooled(pool, json.dumps([list(details), list(groups), list(models or [""] * len(groups))])))
+
+
+def whole(
+    pool: Pool, details: Sequence[dict[str, Any]], groups: Sequence[str], models: Sequence[str]
+) -> dict[str, float]:
+    """The figures of `pooled` without resamples."""
+    parts, order = _parts(details, groups, models)
+    return _figures(pool, parts, range(len(order)))
 
 
 @lru_cache(maxsize=64)  # a study asks for the same set in its table, in each difference and in the label meter
-def _pooled(pool: Pool, whole: str) -> dict[str, np.ndarray]:
-    details, groups, models = json.loads(whole)
+def _pooled(pool: Pool, cases: str) -> dict[str, np.ndarray]:
+    parts, order = _parts(*json.loads(cases))
+    rows = [_figures(pool, parts, draw) for draw in [range(len(order)), *_draws(len(order)).tolist()]]
+    return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in rows[0]}
+
+
+def _parts(
+    details: Sequence[dict[str, Any]], groups: Sequence[str], models: Sequence[str]
+) -> tuple[dict[str, list[list[dict[str, Any]]]], dict[str, int]]:
+    """Model -> details of each group's cases, and the place of each group."""
     order = {group: i for i, group in enumerate(sorted(set(groups)))}
     parts: dict[str, list[list[dict[str, Any]]]] = {model: [[] for _ in order] for model in sorted(set(models))}
     for detail, group, model in zip(details, groups, models, strict=True):
         parts[model][order[group]].append(detail)
-    rows = [_figures(pool, parts, draw) for draw in [range(len(order)), *_draws(len(order)).tolist()]]
-    return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in rows[0]}
+    return parts, order
 
 
 def _figures(

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from domains.domain import load
-from pipelines.intervals import RESAMPLES, Pool, pooled
+from pipelines.intervals import RESAMPLES, Pool, pooled, whole
 
 EXPONENTS = np.geomspace(0.05, 3.0, 80)
 USUAL_EXPONENT, FACTOR = 0.5, 2.5
@@ -289,9 +289,15 @@ class OfSets:
 
     def draws(self, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """(1 + RESAMPLES,): the metric of the cases, fold by fold and averaged, and its resamples."""
+        return pooled(self.pool, *self._columns(cases))[self.metric]
+
+    def figure(self, cases: Sequence[Mapping[str, Any]]) -> float:
+        """The first of `draws` by itself."""
+        return whole(self.pool, *self._columns(cases))[self.metric]
+
+    def _columns(self, cases: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[str], list[str]]:
         details, groups = ([case[key] for case in cases] for key in ("details", "group_id"))
-        models = [f"{case['fold']} {case.get('draw', 0)}" for case in cases]
-        return pooled(self.pool, details, groups, models)[self.metric]
+        return details, groups, [f"{case['fold']} {case.get('draw', 0)}" for case in cases]
 
 
 def scores_of(cases: Sequence[Mapping[str, Any]], arm: str, of_sets: OfSets | None = None) -> Scores | None:

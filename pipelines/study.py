@@ -172,15 +172,27 @@ def _figure(cases: Cases, of_sets: OfSets | None) -> dict[str, float]:
 
 def _difference(mine: Cases, theirs: Cases, of_sets: OfSets | None) -> dict[str, float] | None:
     """Paired difference over the subjects that both were judged on, with its interval over groups."""
-    ahead, behind = _scores(mine), _scores(theirs)
-    both = [subject for subject in ahead if subject in behind]
-    if not both:
+    here, there = _shared(mine, theirs)
+    if not here:
         return None
-    groups, known = [ahead[subject][1] for subject in both], set(both)
+    ahead, behind = _scores(here), _scores(there)
+    groups = [group for _, group in ahead.values()]
     if of_sets is not None:
-        here, there = ([case for case in cases if case["subject_id"] in known] for cases in (mine, theirs))
         return summary(of_sets.draws(here) - of_sets.draws(there), groups)
-    return interval([ahead[s][0] - behind[s][0] for s in both], groups)
+    return interval([ahead[s][0] - behind[s][0] for s in ahead], groups)
+
+
+def _shared(mine: Cases, theirs: Cases) -> tuple[Cases, Cases]:
+    """The cases of both whose subject the other has too."""
+    both = {case["subject_id"] for case in mine} & {case["subject_id"] for case in theirs}
+    here, there = ([case for case in cases if case["subject_id"] in both] for cases in (mine, theirs))
+    return here, there
+
+
+def _value(cases: Cases, of_sets: OfSets | None) -> float:
+    """The primary metric of one arm's cases."""
+    scores = [score for score, _ in _scores(cases).values()]
+    return of_sets.figure(cases) if of_sets is not None else sum(scores) / len(scores)
 
 
 def _by_fold(cases: Cases, main: str, of_sets: OfSets | None) -> list[dict[str, Any]]:
@@ -190,9 +202,10 @@ def _by_fold(cases: Cases, main: str, of_sets: OfSets | None) -> list[dict[str, 
     for budget in budgets:
         for fold, draw in sorted({(c["fold"], c["draw"]) for c in cases if c["label_budget"] == budget}):
             within = [case for case in cases if (case["fold"], case["draw"]) == (fold, draw)]
-            gain = _difference(_of(within, main, budget), _of(within, SCRATCH, budget), of_sets)
-            if gain is not None:
-                found.append({"label_budget": budget, "fold": fold, "draw": draw, "mean": gain["mean"]})
+            here, there = _shared(_of(within, main, budget), _of(within, SCRATCH, budget))
+            if here:
+                gain = _value(here, of_sets) - _value(there, of_sets)
+                found.append({"label_budget": budget, "fold": fold, "draw": draw, "mean": gain})
     return found
 
 

@@ -19,8 +19,8 @@ from domains.errors import GateRefused, RecipeError
 from domains.manifest import Manifest, read_manifest
 from domains.recipe import Recipe
 from domains.store import Store
+from pipelines import intervals, study_report
 from pipelines import study as studies
-from pipelines import study_report
 from pipelines.dataset import open_dataset, strata_of
 from pipelines.evaluate import Evaluated, evaluate
 from pipelines.finetune import finetune
@@ -107,7 +107,7 @@ def test_evaluate__auroc_of_all_cases_with_its_interval(done: Done) -> None:
     labels = _truth(done)
     cases = {case["subject_id"]: case for case in result["cases"]}
     truth = [labels[key] for key in cases]
-    right = np.array([case["metrics"]["right"] for case in cases.values()])
+    right = np.array([case["metrics"]["label_probability"] for case in cases.values()])
     probability = np.where(truth, right, 1 - right)
     main = result["metrics"]["auroc"]
     assert main["mean"] == pytest.approx(roc_auc_score(truth, probability), abs=1e-4)
@@ -115,7 +115,7 @@ def test_evaluate__auroc_of_all_cases_with_its_interval(done: Done) -> None:
     assert set(result["pooled"]) == {"auroc", "average_precision", "ece", "auroc_ap", "auroc_pa"}
     paired = result["paired"]["auroc"]
     assert paired["mean"] == pytest.approx(main["mean"] - result["trivial"]["metrics"]["auroc"]["mean"])
-    assert [c["metrics"]["right"] for c in result["cases"]] == sorted(right)
+    assert [c["metrics"]["label_probability"] for c in result["cases"]] == sorted(right)
 
 
 def _truth(done: Done) -> dict[str, bool]:
@@ -177,6 +177,7 @@ def test_pretrain__painted_anomalies_do_not_fit_and_are_refused_before_any_work(
 def studied(done: Done) -> Iterator[studies.Studied]:
     with pytest.MonkeyPatch.context() as few:
         few.setattr(study_report, "MOST_CASES", 1)
+        few.setattr(intervals, "RESAMPLES", 200)  # the table's own cost: a second for each of its rows
         arms = ("view + age + sex", "scratch", "mae")
         yield studies.study(done.recipe, done.home, Plan(label_budgets=(2, 4, 8), folds=2, arms=arms))
 

@@ -74,7 +74,7 @@ def trivial(folder: Path, contract: Contract) -> Prediction:
 
 
 def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """Figures of one image over its known findings: "brier" (0 is best), "right" (the probability of what is the case).
+    """Figures of one image over its known findings: "brier" (0 is best), and the probability given to what is the case.
 
     Details: "probability" and "label" (1, 0, None) by finding, and sex, age band and view.
     """
@@ -83,12 +83,12 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
     off = np.array([p - value for p, value in known])
     probability = {name: round(float(p), 6) for name, p in zip(findings, prediction, strict=True)}
     details = {"probability": probability, "label": findings, **_stated(folder)}
-    return {"brier": float((off**2).mean()), "right": float(1 - np.abs(off).mean())}, details
+    return {"brier": float((off**2).mean()), "label_probability": float(1 - np.abs(off).mean())}, details
 
 
-def right(prediction: Prediction, folder: Path, label: Path) -> float:
-    """ "right" of `score` by itself."""
-    return score(prediction, folder, label)[0]["right"]
+def label_probability(prediction: Prediction, folder: Path, label: Path) -> float:
+    """ "label_probability" of `score` by itself."""
+    return score(prediction, folder, label)[0]["label_probability"]
 
 
 def pool(details: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -150,8 +150,10 @@ def _of_finding(details: Sequence[dict[str, Any]], name: str) -> dict[str, float
         "average_precision": ranking.average_precision(probability, label),
         "ece": ranking.calibration_error(probability, label),
     }
+    views = [d["view"] for d in details if d["label"][name] is not None]
     for view in PER_VIEW:
-        found[f"auroc_{view.lower()}"] = ranking.auroc(*_known([d for d in details if d["view"] == view], name))
+        inside = np.array([one == view for one in views], dtype=bool)
+        found[f"auroc_{view.lower()}"] = ranking.auroc(probability[inside], label[inside])
     return found
 
 
@@ -163,13 +165,13 @@ def _mean(values: Sequence[float]) -> float:
 HEAD = Head(
     name="xray_findings",
     primary_metric="auroc",
-    case_metric="right",
+    case_metric="label_probability",
     loss=loss,
     predict=predict,
     trivial=trivial,
     trivial_name="view + age + sex",
     score=score,
-    primary_score=right,
+    primary_score=label_probability,
     summarise=summarise,
     picture=picture,
     decoder=decoder,

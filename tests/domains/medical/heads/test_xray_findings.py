@@ -96,7 +96,7 @@ def test_trivial__view_age_and_sex_alone(tmp_path):
 def test_score__brier_and_details_of_known_findings(tmp_path):
     _, entry, label = made(tmp_path, cells=("1", "-1"))
     metrics, details = HEAD.score(np.array([0.8, 0.9], np.float32), entry, label)
-    assert metrics["brier"] == pytest.approx(0.04, rel=1e-4) and metrics["right"] == pytest.approx(0.8)
+    assert metrics["brier"] == pytest.approx(0.04, rel=1e-4) and metrics["label_probability"] == pytest.approx(0.8)
     assert HEAD.primary_score(np.array([0.8, 0.9], np.float32), entry, label) == metrics[HEAD.ranked_by]
     assert details == {"probability": {"pneumonia": 0.8, "edema": 0.9}, "label": {"pneumonia": 1, "edema": None},
                        "sex": "F", "age_band": "50-59", "view": "AP"}  # fmt: skip
