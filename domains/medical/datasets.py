@@ -157,6 +157,10 @@ class Crops:
         return window
 
 
+crops = Crops
+"""The domain's word for it."""
+
+
 def _own_seeds(seeds: Sequence[int], crops: int) -> list[list[int]]:
     """A seed for each crop: the first keeps its subject's, so that it is the same whether it is alone or not."""
     if crops == 1:

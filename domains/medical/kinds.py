@@ -85,8 +85,8 @@ def crops(
 ) -> CropSource:  # fmt: skip
     """The findings of an X-ray belong to all of it: its crops are cut as unlabelled ones."""
     if labels is None or not _prepared_as_xrays(contract):
-        return datasets.Crops(entries, labels, subjects, contract, recipe, augment)
-    return xray_findings.WithFindings(datasets.Crops(entries, None, subjects, contract, recipe, augment), labels)
+        return datasets.crops(entries, labels, subjects, contract, recipe, augment)
+    return xray_findings.WithFindings(datasets.crops(entries, None, subjects, contract, recipe, augment), labels)
 
 
 def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
