@@ -43,38 +43,38 @@ def test_augment_crops__no_labels():
     assert targets is None and foreground is None and torch.isfinite(moved).all()
 
 
-def neutral(monkeypatch):
-    for name, value in {"ROTATION_DEGREES": 0.0, "SCALE": (1.0, 1.0), "SHIFT": 0.0, "CHANCE": 0.0}.items():
-        monkeypatch.setattr(augment, name, value)
+def neutral(monkeypatch, rotation_degrees=0.0):
+    """No change of intensities, and no move but a rotation."""
+    monkeypatch.setattr(augment, "CHANCE", 0.0)
+    return augment.Moves(rotation_degrees, scale=(1.0, 1.0), shift=0.0)
 
 
 @pytest.mark.parametrize("shape", [(8, 12), (6, 8, 12)])
 def test_augment_crops__flip_is_left_right(monkeypatch, shape):
-    neutral(monkeypatch)
-    crops = torch.randn(2, 1, *shape)
+    moves, crops = neutral(monkeypatch), torch.randn(2, 1, *shape)
     for chance, expected in ((0.0, crops), (1.0, crops.flip(augment.LEFT_RIGHT_AXIS))):
         monkeypatch.setattr(augment, "FLIP_CHANCE", chance)
-        moved, _, _ = augment.augment_crops(crops, None, None, torch.tensor([1, 2]), None)
+        moved, _, _ = augment.augment_crops(crops, None, None, torch.tensor([1, 2]), None, moves=moves)
         assert torch.allclose(moved, expected, atol=1e-4)
 
 
 def test_augment_crops__thick_slices_are_turned_in_plane_only(monkeypatch):
-    neutral(monkeypatch)
-    monkeypatch.setattr(augment, "ROTATION_DEGREES", 30.0)
+    moves = neutral(monkeypatch, 30.0)
     crops = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 1, 8, 16, 16).contiguous()  # the slice number
-    thick, _, _ = augment.augment_crops(crops, None, None, torch.tensor([3]), torch.tensor([[6.0, 1.0, 1.0]]))
-    even, _, _ = augment.augment_crops(crops, None, None, torch.tensor([3]), torch.tensor([[1.0, 1.0, 1.0]]))
+    seed, thickness = torch.tensor([3]), ([6.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+    thick, even = (
+        augment.augment_crops(crops, None, None, seed, torch.tensor([mm]), moves=moves)[0] for mm in thickness
+    )
     assert torch.allclose(thick, crops, atol=1e-4)
     assert not torch.allclose(even, crops, atol=0.1)
 
 
 def test_augment_crops__rotation_keeps_a_circle_round_in_mm(monkeypatch):
     """Pixels of 1 x 2 mm: a disc in mm stays the same disc when turned."""
-    neutral(monkeypatch)
-    monkeypatch.setattr(augment, "ROTATION_DEGREES", 40.0)
+    moves, spacing = neutral(monkeypatch, 40.0), torch.tensor([[1.0, 2.0]])
     y, x = torch.meshgrid(torch.arange(64) - 31.5, (torch.arange(32) - 15.5) * 2, indexing="ij")
     disc = (y**2 + x**2 < 20**2).long()[None, None]
-    _, moved, _ = augment.augment_crops(disc.float(), disc, None, torch.tensor([5]), torch.tensor([[1.0, 2.0]]))
+    _, moved, _ = augment.augment_crops(disc.float(), disc, None, torch.tensor([5]), spacing, moves=moves)
     assert (moved != disc).sum() < 0.06 * disc.sum()
 
 
