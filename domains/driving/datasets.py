@@ -1,0 +1,136 @@
+"""Random crops of stored frames and clips as batches: time, place and augmentation of each drawn from its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from domains.driving.augment import augment
+from domains.driving.classes import VOID
+from domains.driving.clips import clip_indices, possible_starts
+from domains.driving.entries import Entry, normalised, open_entry, open_label
+from domains.driving.recipes import settings
+from domains.manifest import Contract, Subject
+from domains.recipe import Recipe
+from ssl_models.protocols import Batch
+
+SCALE = (0.75, 1.5)
+"""Side of an augmented crop's window in the stored frame, in sides of the crop; the frame's own size is the most."""
+
+# an open array holds a file handle, and an archive has more recordings than a process may have handles
+_open_entry = lru_cache(maxsize=64)(open_entry)
+_open_label = lru_cache(maxsize=64)(open_label)
+
+
+class Crops:
+    """Crops of a fixed list of frames or recordings; see `CropSource`."""
+
+    def __init__(
+        self,
+        entries: Sequence[Path],
+        labels: Sequence[Path] | None,
+        subjects: Sequence[Subject],
+        contract: Contract,
+        recipe: Recipe,
+        augment: bool,
+    ) -> None:
+        self._entries = [Path(entry) for entry in entries]
+        self._labels = None if labels is None else [Path(label) for label in labels]
+        self._group_ids = [subject.group_id for subject in subjects]
+        self._augment = augment
+        self._clips = contract.time_axis
+        self._frames = contract.crop_shape[0] if contract.time_axis else 1
+        self._shape = (contract.crop_shape[-2], contract.crop_shape[-1])
+        self._frames_per_second = contract.rules["frames_per_second"] or 1.0
+        self._colour = contract.rules["colour_mean"], contract.rules["colour_deviation"]
+        self._max_gap_seconds = settings(recipe).max_gap_seconds
+        self._starts: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def batch(self, subjects: Sequence[int], seeds: Sequence[int], crops: int = 1) -> Batch:
+        """V = `crops` crops of each subject; those of a recording begin within `max_gap_seconds` of each other.
+
+        A clip has its frames at the contract's rate, each the nearest in time; a labelled one holds a labelled frame.
+
+        Args:
+            subjects: B indices into the list of subjects.
+            seeds: B numbers in [0, 2**62); each decides time, place and augmentation of its subject's crops alone.
+            crops: of each subject.
+        """
+        cut = [one for at, seed in zip(subjects, seeds, strict=True) for one in self._cut(at, seed, crops)]
+        images = torch.from_numpy(np.stack([image for image, _, _ in cut])).unflatten(0, (-1, crops))
+        seconds = torch.from_numpy(np.stack([pts for _, _, pts in cut])).unflatten(0, (-1, crops))
+        labels = [label for _, label, _ in cut if label is not None]
+        return Batch(
+            crops=images,
+            sample_seed=torch.tensor(list(seeds), dtype=torch.int64),
+            group_id=tuple(self._group_ids[at] for at in subjects),
+            seconds=seconds if self._clips else None,
+            foreground=torch.ones_like(images[:, :, :1], dtype=torch.bool),
+            targets=torch.from_numpy(np.stack(labels)).long() if labels else None,
+        )
+
+    def _cut(self, at: int, seed: int, crops: int) -> list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
+        """Crops (3, *S) with label (1, *S) or None and times (T,) of one subject."""
+        entry = _open_entry(self._entries[at])
+        label = None if self._labels is None else _open_label(self._labels[at])
+        starts, made = self.starts(at), []
+        first: int | None = None
+        for number in range(crops):
+            draw = np.random.default_rng([seed, number] if number else seed)
+            if first is None:
+                first = start = int(starts[draw.integers(len(starts))])
+            else:  # within half the gap of the first, so that no two are farther apart than the gap
+                away = np.abs(entry.pts_seconds[starts] - entry.pts_seconds[first])
+                near = starts[away <= self._max_gap_seconds / 2]
+                start = int(near[draw.integers(len(near))])
+            made.append(self._crop(entry, label, start, draw))
+        return made
+
+    def starts(self, at: int) -> np.ndarray:
+        """Frames of a subject at which a clip may begin: within the recording, over no gap, with a label if any has."""
+        if at not in self._starts:
+            pts = _open_entry(self._entries[at]).pts_seconds
+            starts = possible_starts(pts, self._frames, self._frames_per_second)
+            if self._labels is not None and self._clips:
+                labelled = (_open_label(self._labels[at]) != VOID).any((1, 2))
+                indices = clip_indices(pts, starts, self._frames, self._frames_per_second)
+                having = labelled[indices].any(1)
+                starts = starts[having] if having.any() else starts
+            self._starts[at] = starts
+        return self._starts[at]
+
+    def _crop(
+        self, entry: Entry, label: np.ndarray | None, start: int, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        [indices] = clip_indices(entry.pts_seconds, np.array([start]), self._frames, self._frames_per_second)
+        rows, columns = self._window(entry.shape, draw)
+        frames = np.stack([entry.frames[i, rows, columns] for i in indices])
+        classes = None if label is None else np.stack([label[i, rows, columns] for i in indices])
+        if self._augment:
+            frames, classes, _ = augment(frames, classes, self._shape, draw)
+        image = normalised(frames, *self._colour)
+        if not self._clips:
+            image = image[:, 0]
+        elif classes is not None:
+            classes = classes[None]
+        return image, classes, entry.pts_seconds[indices]
+
+    def _window(self, size: tuple[int, int], draw: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of a window anywhere in a frame: of the crop's shape, or near it if augmented."""
+        scale = float(np.exp(draw.uniform(*np.log(SCALE)))) if self._augment else 1.0
+        scale = min(scale, *(whole / side for whole, side in zip(size, self._shape, strict=True)))
+        sides = [min(whole, round(side * scale)) for whole, side in zip(size, self._shape, strict=True)]
+        corner = [int(draw.integers(whole - side + 1)) for whole, side in zip(size, sides, strict=True)]
+        rows, columns = (slice(low, low + side) for low, side in zip(corner, sides, strict=True))
+        return rows, columns
+
+
+crops = Crops
+"""The domain's word for it."""

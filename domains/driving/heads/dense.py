@@ -1,0 +1,145 @@
+"""What the heads with a class per pixel share: loss, inference on frames and recordings, confusion and IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from domains.driving.classes import VOID
+from domains.driving.clips import nearest
+from domains.driving.entries import judged_label, normalised, open_entry
+from domains.driving.preprocess import scaled_label
+from domains.head import Prediction
+from domains.manifest import Contract
+from ssl_models.protocols import Batch
+
+OVERLAP = 0.5
+"""Of neighbouring windows, where a frame is larger than a crop."""
+WINDOWS_AT_ONCE = 8
+
+
+def cross_entropy(logits: Tensor, batch: Batch, weights: Sequence[float] | None = None) -> Tensor:
+    """() mean cross-entropy over the labelled pixels, in float32 also under autocast; 0 where none is.
+
+    Args:
+        logits: (B, K, *S).
+        batch: with targets (B, 1, *S) int64; 255 and negative values are void.
+        weights: K, of the classes.
+    """
+    assert batch.targets is not None, "a head learns from labelled batches"
+    target = batch.targets[:, 0]
+    target = target.masked_fill(target < 0, VOID)
+    with torch.autocast(logits.device.type, enabled=False):
+        weight = None if weights is None else torch.tensor(weights, device=logits.device)
+        total = F.cross_entropy(logits.float(), target, weight, ignore_index=VOID, reduction="sum")
+        return total / (target != VOID).sum().clamp_min(1)
+
+
+def predict_frame(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
+    """(K, H, W) float32 class probabilities of a frame on its source's own pixels, from overlapping windows."""
+    entry = open_entry(folder)
+    image = normalised(entry.frames[:1], contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
+    probabilities = _infer(model, image, contract)
+    scaled = F.interpolate(probabilities[None], entry.grid.native_shape, mode="bilinear", align_corners=False)[0]
+    return (scaled / scaled.sum(0)).numpy()
+
+
+def predict_recording(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
+    """(K, T, H, W) float32 class probabilities of every stored frame.
+
+    Clips follow each other at the contract's rate, their frames the nearest in time; a frame between two of theirs gets
+    what was predicted for the one nearest to it.
+    """
+    entry, length = open_entry(folder), contract.crop_shape[0]
+    pts, step = entry.pts_seconds, 1 / contract.rules["frames_per_second"]
+    times = np.arange(0, pts[-1] + step / 2, step)
+    indices = nearest(pts, times)
+    indices = np.pad(indices, (0, -len(indices) % length), mode="edge")
+    clips = []
+    for start in range(0, len(indices), length):
+        frames = np.stack([entry.frames[i] for i in indices[start : start + length]])
+        clip = normalised(frames, contract.rules["colour_mean"], contract.rules["colour_deviation"])
+        clips.append(_infer(model, clip, contract).numpy())
+    found: Prediction = np.concatenate(clips, axis=1)[:, nearest(times, pts)]
+    return found
+
+
+def _infer(model: nn.Module, image: np.ndarray, contract: Contract) -> Tensor:
+    """(3, *S) -> (K, *S) on the CPU."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            blended = sliding_window_inference(
+                torch.from_numpy(image)[None].to(device),
+                roi_size=contract.crop_shape,
+                sw_batch_size=WINDOWS_AT_ONCE,
+                predictor=lambda window: model(window).float().softmax(1),
+                overlap=(0.0, OVERLAP, OVERLAP) if contract.time_axis else OVERLAP,
+                mode="gaussian",
+            )
+    finally:
+        model.train(training)
+    assert isinstance(blended, Tensor)
+    return blended[0].cpu().clone()
+
+
+def confusion(prediction: Prediction, label: Path) -> np.ndarray:
+    """(K, K) int64 counts of labelled pixels: rows are the reference, columns the likeliest class."""
+    classes, reference = len(prediction), judged_label(label)
+    labelled = reference != VOID
+    pairs = reference[labelled].astype(np.int64) * classes + prediction.argmax(0)[labelled]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def iou(counts: np.ndarray) -> np.ndarray:
+    """(K,) intersection over union of each class, nan for a class that is neither there nor predicted.
+
+    Source: Everingham et al. 2010, The PASCAL VOC challenge, doi:10.1007/s11263-009-0275-4.
+    Differs: none.
+    """
+    both = np.diag(counts).astype(np.float64)
+    union = counts.sum(0) + counts.sum(1) - both
+    return np.divide(both, union, out=np.full(len(counts), np.nan), where=union > 0)
+
+
+def mean_iou(counts: np.ndarray) -> float:
+    """Mean of `iou` over the classes that have one; nan where nothing is labelled."""
+    each = iou(counts)
+    return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+
+
+def accuracy(counts: np.ndarray) -> float:
+    """Share of the labelled pixels with the right class; nan where there are none."""
+    return float(np.trace(counts) / counts.sum()) if counts.sum() else float("nan")
+
+
+def pool(details: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """ "miou" and "pixel_accuracy" over all labelled pixels of a set of cases together."""
+    counts = pooled_confusion(details)
+    return {"miou": mean_iou(counts), "pixel_accuracy": accuracy(counts)}
+
+
+def pooled_confusion(details: Sequence[dict[str, Any]]) -> np.ndarray:
+    """(K, K) sum of the cases' counts."""
+    total: np.ndarray = np.sum([detail["confusion"] for detail in details], axis=0)
+    return total
+
+
+def write_mask(prediction: Prediction, folder: Path, out: Path, contract: Contract) -> None:
+    """Writes the likeliest classes as a label entry of the subject entry `folder`."""
+    grid, classes = open_entry(folder).grid, prediction.argmax(0).astype(np.uint8)
+    if contract.time_axis:
+        np.save(out / "label.npy", classes)
+    else:
+        np.save(out / "native.npy", classes)
+        np.save(out / "label.npy", scaled_label(classes, grid.stored_shape)[None])
+    grid.save(out)

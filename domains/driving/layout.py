@@ -1,0 +1,240 @@
+"""Which files of a folder are frames, recordings, labels or neither; every file gets a place and every drive a name.
+
+Frames lie in any folder and are named `<drive>_<number>` (CamVid) or `<number>` (KITTI); a mask of a frame lies in the
+folder `masks` or `labels` beside the frames' one. A video file is a recording, `<recording>.lanes.jsonl` its lanes. The
+namespace is the folder's own name (of a split such as `train` the name above it: a drive may have a part in each).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from domains.domain import Candidate, Scan
+from domains.driving import dataset_yaml
+from domains.driving.classes import ROAD_CLASSES
+from domains.driving.dataset_yaml import DatasetYaml, read_dataset_yaml
+from domains.driving.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from domains.driving.recipes import settings
+from domains.errors import UsageError
+from domains.recipe import Recipe
+
+MASK_FOLDERS = {"masks", "labels"}
+FRAME_FOLDERS = {"images", "frames"}
+SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
+LANES = ".lanes.jsonl"
+CLASSES_FILE = "classes.txt"
+CAMVID, KITTI, ASSUMED = 30.0, 10.0, 10.0
+"""By how much the number in a file's name grows in a second: of the two data sets, and where nothing is known."""
+
+
+@dataclass(frozen=True)
+class _Still:
+    """A frame's file and what its name says."""
+
+    path: Path
+    drive: str
+    number: int | None
+    numbers_per_second: float
+    clock: str
+    """Where the seconds come from, in words."""
+
+    @property
+    def seconds(self) -> float:
+        return (self.number or 0) / self.numbers_per_second
+
+
+def scan(source: Path, recipe: Recipe) -> Scan:
+    """What a source folder contains, before any pixel is read; the order is that of the names.
+
+    Raises:
+        UsageError: there is no such folder, or its dataset.yaml is not understood.
+    """
+    if not source.is_dir():
+        raise UsageError(f"no folder at {source}")
+    said = read_dataset_yaml(source)
+    files, ignored = _sorted_out(source)
+    stills = [_still(path, source, said) for path in files if _is_frame(path, source)]
+    masks = {path for path in files if _is_mask(path, source)}
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    if settings(recipe).clip_frames:
+        layout = "recordings: video files, and folders of numbered frames"
+        candidates, left = _recordings(source, videos, stills)
+        left |= dict.fromkeys(masks, "a mask of a single frame; this recipe takes recordings")
+    else:
+        layout = "single frames, with masks in a folder beside theirs where there are any"
+        notes = {"label_values": _label_values(source)}
+        candidates, left = _frames(source, stills, masks, notes)
+        left |= dict.fromkeys(videos, "a recording; this recipe takes single frames")
+    grouped = [replace(c, group=group) for c in candidates if (group := said.group_of(c.name, c.group)) is not None]
+    taken = {path for c in grouped for path in (*c.images.values(), c.label) if path is not None}
+    unmatched = {path for c in candidates for path in (*c.images.values(), c.label) if path is not None} - taken
+    left |= dict.fromkeys(unmatched, "the group pattern does not match")
+    left |= {path: "lanes without their recording, or not for this recipe" for path in files if _is_lanes(path)}
+    return Scan(
+        layout=layout,
+        namespace=said.namespace or _namespace(source),
+        candidates=grouped,
+        ignored=dict(sorted((ignored | {path: why for path, why in left.items() if path not in taken}).items())),
+        statement=said.statement,
+    )
+
+
+def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
+    """Candidates of a file or folder given to `predict`; labels are left out.
+
+    Raises:
+        UsageError: nothing is there, or it is a frame where the model takes recordings, or the other way round.
+    """
+    if path.is_dir():
+        return [replace(candidate, label=None) for candidate in scan(path, recipe).candidates]
+    if not path.is_file():
+        raise UsageError(f"no file or folder at {path}")
+    video, clips = path.suffix.lower() in VIDEO_SUFFIXES, settings(recipe).clip_frames > 0
+    if video != clips:
+        raise UsageError(f"{path} is not what this model takes: {'a recording' if clips else 'a single frame'}")
+    return [Candidate(path.stem, path.parent.name, {"video" if video else "frame": path})]
+
+
+def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Files that may be of use, in order, and why each other file is not."""
+    files: list[Path] = []
+    ignored: dict[Path, str] = {}
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder) / name
+            if any(part.startswith(".") for part in path.relative_to(source).parts):
+                ignored[path] = "hidden"
+            elif name in (dataset_yaml.FILE, CLASSES_FILE) and path.parent == source:
+                ignored[path] = "describes the folder"
+            elif name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, LANES)):
+                files.append(path)
+            else:
+                ignored[path] = f"not a frame, a recording or a label known here ({path.suffix or 'no suffix'})"
+    return sorted(files), ignored
+
+
+def _is_mask(path: Path, source: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and bool(MASK_FOLDERS & set(path.relative_to(source).parts[:-1]))
+
+
+def _is_frame(path: Path, source: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not _is_mask(path, source)
+
+
+def _is_lanes(path: Path) -> bool:
+    return path.name.lower().endswith(LANES)
+
+
+def _namespace(source: Path) -> str:
+    folder = source.resolve()
+    return folder.parent.name if folder.name.lower() in SPLIT_FOLDERS else folder.name
+
+
+def _named(path: Path, source: Path) -> str:
+    """A path without its suffix below the namespace's folder: equal names in two splits stay apart."""
+    split = source.resolve().name
+    below = path.relative_to(source).with_suffix("").as_posix()
+    return f"{split}/{below}" if split.lower() in SPLIT_FOLDERS else below
+
+
+def _still(path: Path, source: Path, said: DatasetYaml) -> _Still:
+    """Drive and time of a frame from its name: the drive is what stands before the number, else the folder."""
+    named = re.fullmatch(r"(?:(?P<drive>.+)_)?[a-z]?(?P<number>\d+)", path.stem)
+    folders = path.relative_to(source).parts[:-1]
+    if named is None:
+        return _Still(path, path.stem, None, ASSUMED, "none: a still")
+    number, drive = named["number"], named["drive"]
+    rate = re.search(r"(\d+)fps", "/".join((source.resolve().name, *folders)))
+    if said.frames_per_second:
+        clock = (said.frames_per_second, "dataset.yaml")
+    elif rate:
+        clock = (float(rate[1]), "the folder's name")
+    elif drive:
+        clock = (CAMVID, "the frames' numbers, 30 a second")
+    elif len(number) == 10:
+        clock = (KITTI, "the frames' numbers, 10 a second")
+    else:
+        clock = (ASSUMED, "the frames' numbers, 10 a second assumed")
+    if not drive:
+        below = [part for part in folders if part.lower() not in FRAME_FOLDERS | SPLIT_FOLDERS]
+        drive = "/".join(below) or _namespace(source)
+    return _Still(path, drive, int(number), *clock)
+
+
+def _frames(
+    source: Path, stills: Sequence[_Still], masks: set[Path], notes: dict[str, Any]
+) -> tuple[list[Candidate], dict[Path, str]]:
+    """A candidate a frame, and why the masks that belong to none are left."""
+    candidates, left = [], dict.fromkeys(masks, "a mask without its frame")
+    free = {mask.with_suffix(""): mask for mask in sorted(masks)}
+    seen: set[str] = set()
+    for still in stills:
+        name = _named(still.path, source)
+        if name in seen:
+            left[still.path] = "a second file for this frame"
+            continue
+        seen.add(name)
+        label = next((free.pop(place) for place in _mask_places(still.path, source) if place in free), None)
+        about = {**notes, "seconds": (still.seconds,), "clock": still.clock}
+        candidates.append(Candidate(name, still.drive, {"frame": still.path}, label, about))
+    return candidates, left
+
+
+def _mask_places(frame: Path, source: Path) -> Iterator[Path]:
+    """Where a frame's mask may lie, without suffix: images/a/x -> masks/a/x, labels/a/x."""
+    below = frame.relative_to(source).with_suffix("")
+    for at, part in enumerate(below.parts[:-1]):
+        if part in FRAME_FOLDERS:
+            for folder in sorted(MASK_FOLDERS):
+                yield source.joinpath(*below.parts[:at], folder, *below.parts[at + 1 :])
+
+
+def _recordings(
+    source: Path, videos: Sequence[Path], stills: Sequence[_Still]
+) -> tuple[list[Candidate], dict[Path, str]]:
+    """A candidate a video file and a sequence of frames, and why the other frames are left."""
+    candidates, left = [], {}
+    for path in videos:
+        lanes = path.with_suffix(LANES)
+        label = lanes if lanes.is_file() else None
+        candidates.append(
+            Candidate(_named(path, source), path.stem, {"video": path}, label, {"clock": "the file's own"})
+        )
+    sequences: dict[tuple[Path, str], dict[int, _Still]] = {}
+    for still in stills:
+        sequence = sequences.setdefault((still.path.parent, still.drive), {})
+        if still.number is None:
+            left[still.path] = "a still; this recipe takes recordings"
+        elif still.number in sequence:
+            left[still.path] = "a second file for this frame"
+        else:
+            sequence[still.number] = still
+    for (folder, drive), sequence in sorted(sequences.items()):
+        ordered = [sequence[number] for number in sorted(sequence)]
+        if len(ordered) == 1:
+            left[ordered[0].path] = "a single frame of its drive; this recipe takes recordings"
+        if len(ordered) > 1:
+            lanes = folder / f"{drive}{LANES}"
+            about = {"seconds": tuple(one.seconds for one in ordered), "clock": ordered[0].clock}
+            images = {f"{one.number:010d}": one.path for one in ordered}
+            name = _named(folder / drive, source)
+            candidates.append(Candidate(name, drive, images, lanes if lanes.is_file() else None, about))
+    return sorted(candidates, key=lambda candidate: candidate.name), left
+
+
+def _label_values(source: Path) -> dict[int, int] | None:
+    """File value -> class by the names in classes.txt of the folder or the one above; names unknown here are void."""
+    for file in (source / CLASSES_FILE, source.resolve().parent / CLASSES_FILE):
+        if file.is_file():
+            lines = [line.split(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
+            if not all(len(line) == 2 and line[0].isdigit() and int(line[0]) < 256 for line in lines):
+                raise UsageError(f"{file} is not understood: each line is a number of 0..255 and a name")
+            known = {name.lower(): index for index, name in enumerate(ROAD_CLASSES)}
+            return {int(value): known[name.strip().lower()] for value, name in lines if name.strip().lower() in known}
+    return None

@@ -1,0 +1,67 @@
+"""A prediction as files on the source's own pixels: masks in the classes' colours, an overlay, times."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from domains.domain import Candidate
+from domains.driving import show
+from domains.driving.preprocess import scaled_label
+from domains.driving.readers import Frame, image_frames, video_frames
+from domains.head import Prediction
+from domains.manifest import Contract
+
+
+def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
+    """Writes masks and an overlay of one subject below the folder, under its name in the source.
+
+    A mask is a PNG with a palette: its values are the classes, its colours the legend's. A frame gives
+    `<name>_prediction.png` and `<name>_overlay.png`; a recording a folder `<name>_prediction` with a mask a frame and
+    `frames.jsonl`, which has `pts_seconds` for each, and the overlay of its middle frame.
+
+    Args:
+        candidate: whose files give the size.
+        prediction: (K, H, W) of a frame, (K, T, H, W) of a recording.
+        contract: of the model.
+        folder: where to write.
+    """
+    place = folder / candidate.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    classes, paths = prediction.argmax(0).astype(np.uint8), []
+    overlay = place.with_name(f"{place.name}_overlay.png")
+    if not contract.time_axis:
+        [frame] = image_frames(list(candidate.images.values()), [0.0])
+        paths.append(_save(place.with_name(f"{place.name}_prediction.png"), classes, len(prediction)))
+        overlay.write_bytes(show.overlay(frame.rgb, classes, len(prediction)))
+        return [*paths, overlay]
+    below = place.with_name(f"{place.name}_prediction")
+    below.mkdir(exist_ok=True)
+    lines, first = [], None
+    for number, frame in enumerate(_frames(candidate)):
+        first = frame.seconds if first is None else first
+        mask = scaled_label(classes[number], frame.rgb.shape[:2])
+        paths.append(_save(below / f"{number:06d}.png", mask, len(prediction)))
+        lines.append(json.dumps({"mask": paths[-1].name, "pts_seconds": round(frame.seconds - first, 6)}))
+        if number == len(classes) // 2:
+            overlay.write_bytes(show.overlay(frame.rgb, mask, len(prediction)))
+    (below / "frames.jsonl").write_text("\n".join(lines) + "\n")
+    return [*paths, below / "frames.jsonl", overlay]
+
+
+def _frames(candidate: Candidate) -> Iterable[Frame]:
+    if "video" in candidate.images:
+        return video_frames(candidate.images["video"], Counter())
+    return image_frames(list(candidate.images.values()), candidate.notes["seconds"])
+
+
+def _save(path: Path, classes: np.ndarray, num_classes: int) -> Path:
+    image = Image.fromarray(classes, mode="P")
+    image.putpalette([value for colour in show.palette(num_classes).values() for value in colour])
+    image.save(path)
+    return path

@@ -1,0 +1,141 @@
+"""Pictures of frames and clips as PNG: thumbnails, predictions in colour with a legend, an objective's panels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from domains.driving.classes import CLASSES, LANE_COLOURS, ROAD_COLOURS, VOID
+from domains.driving.entries import judged_label, open_entry
+from domains.driving.preprocess import scaled_label
+from domains.head import Prediction
+
+OPACITY = 0.55
+DPI = 100
+MOST_ROWS = 4
+"""Samples in a figure of panels."""
+SHOWN_FRAMES = 4
+"""Of a clip."""
+
+
+def thumbnail(folder: Path) -> bytes:
+    """Small PNG of a subject entry: the frame, or a few of a recording's, evenly spaced."""
+    frames = open_entry(folder).frames
+    some = frames[np.unique(np.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().astype(int))]
+    image = Image.fromarray(np.concatenate(list(some), axis=1))
+    image.thumbnail((480, 180))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def judged(folder: Path, prediction: Prediction, label: Path | None) -> bytes:
+    """PNG of a frame (of a recording: a labelled one near its middle) as it is, as predicted, and as labelled."""
+    frames, classes = open_entry(folder).frames, prediction.argmax(0).astype(np.uint8)
+    reference = None if label is None else judged_label(label)
+    at = 0
+    if classes.ndim == 3:
+        at = _middle(reference) if reference is not None else len(frames) // 2
+        classes, reference = classes[at], None if reference is None else reference[at]
+    shape = frames.shape[1:3]
+    columns = {"frame": frames[at], "prediction": coloured(frames[at], scaled_label(classes, shape), len(prediction))}
+    if reference is not None:
+        columns["reference"] = coloured(frames[at], scaled_label(reference, shape), len(prediction))
+    return _with_legend(columns, len(prediction))
+
+
+def coloured(frame: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """(H, W, 3) uint8: the frame under its classes' colours; where nothing is labelled it stays as it is."""
+    table = np.zeros((256, 3), np.float32)
+    colours = np.array(list(palette(num_classes).values()), np.float32)
+    table[: len(colours)] = colours
+    plain = classes == VOID if num_classes > 2 else (classes == VOID) | (classes == 0)
+    share = np.where(plain, 0, OPACITY)[..., None]
+    mixed: np.ndarray = (frame * (1 - share) + table[classes] * share).astype(np.uint8)
+    return mixed
+
+
+def palette(num_classes: int) -> Mapping[str, tuple[int, int, int]]:
+    """Class -> colour: of lanes where there are two classes, else of the road scene."""
+    return LANE_COLOURS if num_classes == len(CLASSES["lanes"]) else ROAD_COLOURS
+
+
+def overlay(frame: np.ndarray, classes: np.ndarray, num_classes: int) -> bytes:
+    """PNG of one frame (H, W, 3) uint8 with its predicted classes (H, W) uint8 and a legend."""
+    return _with_legend({"prediction": coloured(frame, classes, num_classes)}, num_classes)
+
+
+def panels(named: Mapping[str, Any]) -> bytes:
+    """PNG of an objective's panels: rows are samples, columns are panels; of a clip a strip of frames, early to late.
+
+    Args:
+        named: panel name -> (B, 1, *S) array or tensor.
+    """
+    strips = {name: [_strip(one) for one in np.asarray(p, np.float32)[:MOST_ROWS, 0]] for name, p in named.items()}
+    rows = len(next(iter(strips.values())))
+    height, width = next(iter(strips.values()))[0].shape
+    each = min(7.0, 1.4 * width / height)
+    figure = _figure(each * len(strips), each * height / width * rows + 0.3)
+    grid = figure.subplots(rows, len(strips), squeeze=False)
+    for row in range(rows):
+        low, high = np.nanpercentile(next(iter(strips.values()))[row], [1, 99])
+        for axes, (name, strip) in zip(grid[row], strips.items(), strict=True):
+            # labels and probabilities keep their range; images of a sample share that of its first panel
+            share = np.nanmin(strip[row]) >= 0 and np.nanmax(strip[row]) <= 1
+            limits = {"vmin": 0, "vmax": 1} if share else {"vmin": low, "vmax": max(high, low + 1e-6)}
+            axes.imshow(strip[row], cmap="gray", aspect="auto", **limits)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(name, color="white", fontsize=8)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.3 / figure.get_figheight(), 0.03, 0.03)
+    return _png(figure)
+
+
+def _strip(panel: np.ndarray) -> np.ndarray:
+    """(H, W) as it is; (T, H, W) -> a few frames side by side."""
+    if panel.ndim == 2:
+        return panel
+    some = np.unique(np.linspace(0, len(panel) - 1, SHOWN_FRAMES).round().astype(int))
+    return np.concatenate(list(panel[some]), axis=1)
+
+
+def _middle(reference: np.ndarray) -> int:
+    """The labelled frame nearest to the middle of (T, H, W)."""
+    labelled = np.flatnonzero((reference != VOID).any((1, 2)))
+    return int(labelled[np.abs(labelled - len(reference) // 2).argmin()]) if len(labelled) else len(reference) // 2
+
+
+def _with_legend(columns: Mapping[str, np.ndarray], num_classes: int) -> bytes:
+    height, width = next(iter(columns.values())).shape[:2]
+    across = 3.6 if len(columns) > 1 else 6.0
+    figure = _figure(across * len(columns), across * height / width + 0.75)
+    for axes, (name, image) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(name, color="white", fontsize=9)
+        axes.set_axis_off()
+    shown = {name: colour for name, colour in palette(num_classes).items() if name != "background"}
+    handles = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in shown.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=6, frameon=False, labelcolor="white", fontsize=8)
+    bottom, top = 0.5 / figure.get_figheight(), 1 - 0.25 / figure.get_figheight()
+    figure.subplots_adjust(0.01, bottom, 0.99, top, 0.02, 0.02)
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="black")
+    FigureCanvasAgg(figure)  # no pyplot: its list of figures is shared between threads
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
