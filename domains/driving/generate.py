@@ -116,7 +116,7 @@ def draw_frame(
     for distance, thing in sorted(things, key=lambda pair: -pair[0]):
         if NEAREST_M < distance < FARTHEST_M:
             _stand(canvas, street, thing, distance)
-    noise = 12 * street.texture + draw.normal(0, 4, SIZE)
+    noise = 6 * street.texture + draw.normal(0, 4, SIZE)
     image = (np.asarray(canvas.image) * street.light + noise[..., None]).clip(0, 255).astype(np.uint8)
     lanes = [_line(street, x) for x in (0.0, LANE_M - 0.15)]
     return image, np.asarray(canvas.mask).copy(), lanes
@@ -147,7 +147,7 @@ def _street(draw: np.random.Generator) -> Street:
                 )
     speed = float(draw.uniform(6, 14))
     for lane in (-1, 1):  # the others come towards the camera on the left, and drive ahead on the right
-        for z in draw.uniform(9, 120, 3):
+        for z in draw.uniform(7, 70, 3):
             pace = -speed * 0.6 if lane < 0 else speed * draw.uniform(0.8, 1.1)
             left = lane * LANE_M / 2 - 0.9 + draw.uniform(-0.3, 0.3)
             things.append(

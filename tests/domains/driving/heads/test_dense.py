@@ -1,0 +1,122 @@
+"""Losses, IoU and pooling by hand; inference covers every pixel and every frame."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from domains.driving.heads import HEADS, dense
+from ssl_models.protocols import Batch
+
+
+def labelled(targets) -> Batch:
+    targets = torch.as_tensor(targets)
+    size = len(targets)
+    return Batch(
+        crops=torch.zeros(size, 1, 3, *targets.shape[2:]), sample_seed=torch.zeros(size, dtype=torch.int64),
+        group_id=("g",) * size, targets=targets,
+    )  # fmt: skip
+
+
+def test_cross_entropy__void_pixels_do_not_count():
+    logits = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    loss = dense.cross_entropy(logits, labelled([[[[2, 255], [-1, 0]]]]))
+    p = logits.softmax(1)
+    assert float(loss) == pytest.approx(-(math.log(p[0, 2, 0, 0]) + math.log(p[0, 0, 1, 1])) / 2, rel=1e-5)
+    nothing = logits.requires_grad_()
+    empty = dense.cross_entropy(nothing, labelled([[[[255, 255], [-1, 255]]]]))
+    empty.backward()
+    assert float(empty) == 0 and nothing.grad.abs().sum() == 0
+
+
+def test_cross_entropy__weights():
+    logits = torch.zeros(1, 2, 1, 2)
+    assert float(dense.cross_entropy(logits, labelled([[[[0, 1]]]]), (1.0, 5.0))) == pytest.approx(3 * math.log(2))
+
+
+def write_label(folder, label):
+    folder.mkdir()
+    np.save(folder / "label.npy", np.array(label, np.uint8)[None])
+    np.save(folder / "native.npy", np.array(label, np.uint8))
+    return folder
+
+
+def one_hot(classes, k):
+    return np.moveaxis(np.eye(k, dtype=np.float32)[np.array(classes)], -1, 0)
+
+
+def test_score_and_pool__worked_out_by_hand(tmp_path):
+    head, k = HEADS["road_scene"], 11
+    first = write_label(tmp_path / "a", [[0, 0, 3, 255]])
+    second = write_label(tmp_path / "b", [[3, 3, 3, 8]])
+    metrics, detail = head.score(one_hot([[0, 3, 3, 8]], k), first, first)
+    # sky 1/2, road 1/2; the car lies on a void pixel
+    assert metrics == pytest.approx({"frame_iou": 0.5, "frame_accuracy": 2 / 3})
+    assert head.primary_score(one_hot([[0, 3, 3, 8]], k), first, first) == pytest.approx(0.5)
+    other, other_detail = head.score(one_hot([[3, 3, 1, 8]], k), second, second)
+    assert other["frame_iou"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    pooled = head.pool([detail, other_detail])
+    # sky 1/2, building 0/1, road 3/5, car 1/1: not the mean of the frames
+    assert pooled == pytest.approx({"miou": (0.5 + 0 + 0.6 + 1) / 4, "pixel_accuracy": 5 / 7})
+    assert pooled["miou"] != pytest.approx((metrics["frame_iou"] + other["frame_iou"]) / 2)
+    found = head.summarise([detail, other_detail])["iou"]
+    assert found["Sky"] == 0.5 and found["Road"] == 0.6 and found["Tree"] is None
+
+
+def test_score__nothing_labelled_is_undefined(tmp_path):
+    folder = write_label(tmp_path / "a", [[255, 255]])
+    metrics, detail = HEADS["road_scene"].score(one_hot([[0, 1]], 11), folder, folder)
+    assert np.isnan(metrics["frame_iou"]) and np.isnan(HEADS["road_scene"].pool([detail])["miou"])
+
+
+class BrightIsLast(nn.Module):
+    """The last class where the picture is bright, the first elsewhere."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes, self.gain = classes, nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x):
+        logits = torch.zeros(x.shape[0], self.classes, *x.shape[2:])
+        logits[:, -1] = self.gain * x.mean(1)
+        return logits
+
+
+def test_predict_frame__on_the_sources_pixels(frames):
+    prediction = HEADS["road_scene"].predict(BrightIsLast(11), frames.entries[0], frames.contract)
+    shown = np.load(frames.entries[0] / "frames.npy")[0]
+    assert prediction.shape == (11, 240, 320) and prediction.dtype == np.float32
+    assert np.allclose(prediction.sum(0), 1, atol=1e-4)
+    bright = (shown / 255 - [0.485, 0.456, 0.406]).mean(-1)
+    assert ((prediction.argmax(0) == 10) == (bright > 0))[np.abs(bright) > 0.1].all()
+
+
+def test_predict_recording__every_frame_gets_its_nearest_moment(clips):
+    entry = clips.entries[0]
+    prediction = HEADS["lanes"].predict(BrightIsLast(2), entry, clips.contract)
+    shown = np.load(entry / "frames.npy")
+    assert prediction.shape == (2, *shown.shape[:3]) and np.allclose(prediction.sum(0), 1, atol=1e-4)
+    bright = (shown / 255 - [0.485, 0.456, 0.406]).mean(-1)
+    assert ((prediction.argmax(0) == 1) == (bright > 0))[np.abs(bright) > 0.1].all()
+
+
+def test_write_mask__is_a_label_that_can_be_learned(frames, clips, tmp_path):
+    for head, read in (("road_scene", frames), ("lanes", clips)):
+        out = tmp_path / head
+        out.mkdir()
+        prediction = HEADS[head].trivial(read.entries[0], read.contract)
+        HEADS[head].write_mask(prediction, read.entries[0], out, read.contract)
+        metrics, _ = HEADS[head].score(prediction, read.entries[0], out)
+        assert metrics[HEADS[head].primary_metric] == 1
+        assert np.load(out / "label.npy").shape == np.load(read.entries[0] / "frames.npy").shape[:3]
+
+
+def test_trivial__knows_something_and_not_everything(frames, clips):
+    for head, read, low, high in (("road_scene", frames, 0.1, 0.5), ("lanes", clips, 0.05, 0.8)):
+        prediction = HEADS[head].trivial(read.entries[0], read.contract)
+        metrics, _ = HEADS[head].score(prediction, read.entries[0], read.labels[0])
+        assert low < metrics[HEADS[head].primary_metric] < high

@@ -1,0 +1,79 @@
+"""Crops: time by timestamp, several near in time, mirrored labels, the same seed the same crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from driving_files import read_all
+
+from domains.domain import Candidate
+from domains.driving.entries import normalised, open_entry
+from domains.driving.plan import DEVIATION, MEAN
+from domains.driving.recipes import RECIPES
+
+CLIPS = RECIPES["dashcam_lanes"].changed({"data.height": "32", "data.width": "32", "data.crop_height": "32",
+                                          "data.crop_width": "32"})  # fmt: skip
+
+
+def test_batch__a_clip_has_the_nearest_frames_and_their_own_times(video, tmp_path):
+    draw = np.random.default_rng(0)
+    seconds = np.round(np.cumsum(draw.uniform(0.02, 0.06, 60)), 3)
+    path, levels = video(seconds)
+    read = read_all([Candidate("a", "a", {"video": path})], CLIPS, tmp_path)
+    batch = read.crops().batch([0] * 6, list(range(6)))
+    assert batch.crops.shape == (6, 1, 3, 8, 32, 32) and batch.seconds.shape == (6, 1, 8)
+    assert batch.seconds.dtype == torch.float64
+    pts = seconds - seconds[0]
+    for crop, times in zip(batch.crops[:, 0], batch.seconds[:, 0].numpy(), strict=True):
+        wanted = times[0] + np.arange(8) / 10
+        slow = [int(np.abs(pts - time).argmin()) for time in wanted]
+        assert times == pytest.approx(pts[slow])
+        shown = (crop.mean((2, 3)).T.numpy() * DEVIATION + MEAN).mean(1) * 255
+        assert shown == pytest.approx(levels[slow], abs=4)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.4, 1.0])
+def test_batch__several_crops_begin_near_each_other(video, tmp_path, gap):
+    path, _ = video(np.arange(80) / 20)
+    source = read_all([Candidate("a", "a", {"video": path})], CLIPS, tmp_path).crops(max_gap_seconds=gap)
+    batch = source.batch([0] * 12, list(range(12)), 4)
+    starts = batch.seconds[..., 0]
+    apart = (starts.amax(1) - starts.amin(1)).max()
+    assert apart <= gap + 1e-9 and (gap == 0 or apart > gap / 4)
+    assert len(starts[:, 0].unique()) > 4
+    assert torch.equal(source.batch([0] * 12, list(range(12))).seconds[:, 0], batch.seconds[:, 0])
+
+
+def test_batch__single_frames_have_no_time(frames):
+    batch = frames.crops(labelled=True, augment=True).batch([0, 1], [3, 4], 2)
+    assert batch.seconds is None and batch.crops.shape == (2, 2, 3, 96, 128) and batch.targets.shape == (4, 1, 96, 128)
+
+
+def test_batch__plain_crops_are_windows_of_the_store(frames):
+    entry = open_entry(frames.entries[0])
+    whole = normalised(entry.frames[:], MEAN, DEVIATION)[:, 0]
+    labels = np.load(frames.labels[0] / "label.npy")[0]
+    batch = frames.crops(labelled=True).batch([0], [5])
+    windows = np.lib.stride_tricks.sliding_window_view(whole[0], (96, 128))
+    [[top, left]] = np.argwhere((windows[..., 0, :4] == batch.crops[0, 0, 0, 0, :4].numpy()).all(-1))[:1]
+    assert np.array_equal(batch.crops[0, 0], whole[:, top : top + 96, left : left + 128])
+    assert np.array_equal(batch.targets[0, 0], labels[top : top + 96, left : left + 128])
+
+
+def test_batch__lanes_are_labels_of_every_frame(clips):
+    source = clips.crops(labelled=True, augment=True)
+    batch = source.batch([0, 1], [3, 4])
+    assert batch.crops.shape == (2, 1, 3, 8, 64, 112) and batch.targets.shape == (2, 1, 8, 64, 112)
+    assert set(batch.targets.unique().tolist()) == {0, 1}
+    again = source.batch([1], [4])
+    assert torch.equal(again.crops[0], batch.crops[1]) and torch.equal(again.targets[0], batch.targets[1])
+
+
+def test_starts__a_labelled_clip_holds_a_labelled_frame(clips, tmp_path):
+    label = np.load(clips.labels[0] / "label.npy")
+    label[:-1] = 255
+    np.save(tmp_path / "label.npy", label)
+    source = clips.crops(labelled=True)
+    source._labels[0] = tmp_path
+    assert source.starts(0).tolist() == [2] and source.starts(1).tolist() == [0, 1, 2]

@@ -1,0 +1,40 @@
+"""Generated drives: both recipes read them, lanes lie on paint, and the camera moves."""
+
+import numpy as np
+
+from domains.driving import DOMAIN
+from domains.driving.entries import open_label
+from domains.driving.recipes import RECIPES
+
+
+def test_generate__frames_and_recordings_of_one_folder(generated):
+    frames = DOMAIN.scan(generated, RECIPES["road_scene"])
+    clips = DOMAIN.scan(generated, RECIPES["dashcam_lanes"])
+    assert len(frames.candidates) == 20 and {c.group for c in frames.candidates} == {"drive000", "drive001"}
+    assert len(clips.candidates) == 2 and all(c.label for c in (*frames.candidates, *clips.candidates))
+    files = {p for p in generated.rglob("*") if p.is_file()}
+    for scan in (frames, clips):
+        taken = {p for c in scan.candidates for p in (*c.images.values(), c.label)}
+        assert taken | set(scan.ignored) == files
+
+
+def test_generate__lanes_lie_on_bright_paint(clips):
+    frames, label = np.load(clips.entries[0] / "frames.npy").mean(-1), open_label(clips.labels[0])
+    near = slice(3 * frames.shape[1] // 4, None)
+    assert frames[:, near][label[:, near] == 1].mean() > 1.2 * frames[:, near][label[:, near] == 0].mean()
+
+
+def test_generate__the_camera_moves(clips):
+    frames = np.load(clips.entries[0] / "frames.npy").astype(float)
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert steps.min() > 2
+    assert np.abs(frames[9] - frames[0]).mean() > 1.2 * steps.mean()
+
+
+def test_generate__every_class_is_there_sooner_or_later(generated):
+    from PIL import Image
+
+    values = set()
+    for path in sorted((generated / "masks").iterdir()):
+        values |= set(np.unique(np.asarray(Image.open(path))).tolist())
+    assert values == set(range(11))

@@ -1,0 +1,51 @@
+"""Predictions as files: masks of the source's own size whose values are classes, and pictures that open."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+
+from domains.driving import DOMAIN, show
+from domains.driving.classes import ROAD_COLOURS
+from domains.driving.heads import HEADS
+from domains.driving.recipes import RECIPES
+
+
+def test_write_prediction__a_frame(generated, frames, tmp_path):
+    candidate = DOMAIN.scan(generated, RECIPES["road_scene"]).candidates[8]
+    prediction = HEADS["road_scene"].trivial(frames.entries[0], frames.contract)
+    mask, overlay = DOMAIN.write_prediction(candidate, prediction, frames.contract, tmp_path)
+    image = Image.open(mask)
+    assert image.size == (320, 240) and np.array_equal(np.asarray(image), prediction.argmax(0))
+    assert image.convert("RGB").getpixel((0, 0)) == ROAD_COLOURS["Sky"]
+    assert mask.relative_to(tmp_path).as_posix() == f"{candidate.name}_prediction.png"
+    assert Image.open(overlay).size[0] >= 320
+
+
+def test_write_prediction__a_recording_has_a_mask_and_a_time_a_frame(generated, clips, tmp_path):
+    candidate = DOMAIN.scan(generated, RECIPES["dashcam_lanes"]).candidates[0]
+    prediction = HEADS["lanes"].trivial(clips.entries[0], clips.contract)
+    *masks, lines, _ = DOMAIN.write_prediction(candidate, prediction, clips.contract, tmp_path)
+    said = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(masks) == len(said) == 10 and Image.open(masks[3]).size == (320, 240)
+    assert [one["pts_seconds"] for one in said] == [round(n / 10, 6) for n in range(10)]
+
+
+def test_panels__a_clip_is_a_strip_of_frames():
+    flat = show.panels({"a": np.random.rand(2, 1, 32, 48)})
+    strip = show.panels({"a": np.random.rand(2, 1, 8, 32, 48), "b": np.zeros((2, 1, 8, 32, 48))})
+    wide, tall = Image.open(io.BytesIO(strip)).size
+    assert wide / tall > 2 * Image.open(io.BytesIO(flat)).size[0] / Image.open(io.BytesIO(flat)).size[1]
+
+
+def test_pictures__of_recordings(clips):
+    prediction = HEADS["lanes"].trivial(clips.entries[0], clips.contract)
+    for png in (
+        DOMAIN.picture(clips.entries[0]),
+        HEADS["lanes"].picture(clips.entries[0], prediction, clips.labels[0]),
+        HEADS["lanes"].picture(clips.entries[0], prediction, None),
+    ):
+        assert png.startswith(b"\x89PNG")
