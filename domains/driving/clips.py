@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+MOST_STEPS = 0.75
+"""Between a wanted time and its frame, in steps of the clip: an even recording may have two thirds of the clip's rate."""
+
 
 def span_seconds(frames: int, frames_per_second: float) -> float:
     """From the first to the last frame of a clip."""
@@ -34,13 +37,13 @@ def clip_indices(pts_seconds: np.ndarray, starts: np.ndarray, frames: int, frame
 def possible_starts(pts_seconds: np.ndarray, frames: int, frames_per_second: float) -> np.ndarray:
     """(N,) frames at which a clip may begin: it ends within the recording and bridges no gap.
 
-    A clip bridges a gap where the nearest frame is more than a step of the clip away from the wanted time.
+    A clip bridges a gap where the nearest frame is farther from the wanted time than `MOST_STEPS` of the clip.
     """
     step = 1 / frames_per_second
     last = pts_seconds[-1] + step / 2 - span_seconds(frames, frames_per_second)
     starts = np.flatnonzero(pts_seconds <= last)
     indices = clip_indices(pts_seconds, starts, frames, frames_per_second)
     times = pts_seconds[starts][:, None] + np.arange(frames) * step
-    near = (np.abs(pts_seconds[indices] - times) <= step * (1 + 1e-9)).all(1)
+    near = (np.abs(pts_seconds[indices] - times) <= MOST_STEPS * step).all(1)
     kept: np.ndarray = starts[near]
     return kept
