@@ -74,7 +74,7 @@ def _build(shape: tuple[int, int]) -> Any:
             a.Affine(rotate=(-ROTATION_DEGREES, ROTATION_DEGREES), border_mode=cv2.BORDER_REFLECT_101, p=1),
             a.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.04, 0.04),
                           p=COLOUR_CHANCE),
-            a.GaussianBlur(blur_limit=(3, 5), p=BLUR_CHANCE),
+            a.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.2), p=BLUR_CHANCE),
         ]
     )  # fmt: skip
 

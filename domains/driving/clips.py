@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 MOST_STEPS = 0.75
-"""Between a wanted time and its frame, in steps of the clip: an even recording may have two thirds of the clip's rate."""
+"""Between a wanted time and its frame, in steps of the clip: two thirds of its rate are enough."""
 
 
 def span_seconds(frames: int, frames_per_second: float) -> float:
