@@ -68,7 +68,7 @@ class Recipe(Frozen):
     domain: str
     head: str
     objective: str = "mae"
-    encoder: Literal["resunet", "vit"] = "resunet"
+    encoder: Literal["resunet", "vit", "slow", "x3d"] = "resunet"
     size: Literal["tiny", "small", "base"] = "tiny"
     seed: int = Field(default=0, ge=0)
     fold: str | None = None

@@ -20,14 +20,16 @@ class Size:
     vit_width: int
     vit_depth: int
     vit_heads: int
+    video_blocks: int
+    """Residual blocks in each stage of a convolutional encoder of clips, behind the stem."""
     decoder_width: int
     decoder_depth: int
 
 
 SIZES = {
-    "tiny": Size(16, 128, 192, 6, 6, 96, 2),
-    "small": Size(32, 320, 384, 12, 6, 192, 4),
-    "base": Size(48, 512, 768, 12, 12, 384, 8),
+    "tiny": Size(16, 128, 192, 6, 6, 1, 96, 2),
+    "small": Size(32, 320, 384, 12, 6, 2, 192, 4),
+    "base": Size(48, 512, 768, 12, 12, 4, 384, 8),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetUpBlock
 from torch import Tensor, nn
 
-from ssl_models.encoders.resunet import group_norm
+from ssl_models.encoders.staged import group_norm
 
 
 class SegmentationDecoder(nn.Module):

@@ -10,7 +10,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_models.encoders.resunet import group_norm
+from ssl_models.encoders.staged import group_norm
 from ssl_models.tokens import grid_of, patchify, sincos_positions, take
 
 PLAIN_ATTENTION_TOKENS = 1024

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ssl_models.encoders.resunet import ResUNetEncoder, group_norm
+from ssl_models.encoders.resunet import ResUNetEncoder
+from ssl_models.encoders.staged import group_norm
 from ssl_models.protocols import Encoder
 
 CASES = {
