@@ -106,6 +106,9 @@ class Domain:
     """An objective's example panels (name -> (B, 1, *S) array) -> PNG."""
     knows_anomalies: Callable[[Recipe], bool] = lambda recipe: True
     """Whether the painter knows how they look in a recipe's kind of data."""
+    channel_rules: tuple[str, ...] = ("channels",)
+    """Keys of a contract's rules that say what its input channels are. Where their number differs, an encoder's weights
+    are converted, and these rules may differ with it; with as many channels they must agree like all others."""
     has_time: Callable[[Recipe], bool] = lambda recipe: False
     """Whether crops of a recipe are clips, with time as their first axis."""
     generate: Callable[[Path, int, int], None] | None = None

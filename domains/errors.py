@@ -9,6 +9,7 @@ SelfsightError                 1
 ├── GateRefused                4   the data or a model is refused by a rule of proof (a leak, a missing approval)
 ├── Preempted                 75   asked to stop; the state is saved, the same command goes on
 └── Diverged                  76   the loss is no longer finite; the last good checkpoint is kept
+    └── Collapsed             76   pretraining gives every crop the same features, and the recipe asks to stop then
 
 `Refused` stands outside: one input file is not taken, the run goes on, the reason goes into the manifest.
 """
@@ -52,6 +53,10 @@ class Preempted(SelfsightError):
 
 class Diverged(SelfsightError):
     exit_code = 76
+
+
+class Collapsed(Diverged):
+    pass
 
 
 class Refused(Exception):

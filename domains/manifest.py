@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,10 +44,17 @@ class Contract(Frozen):
         """What decides the tensors an encoder sees; `num_classes` and the crop's size do not."""
         return {"domain": self.domain, "version": self.version, "in_channels": self.in_channels, **self.rules}
 
-    def check(self, other: Contract, *, mine: str, theirs: str) -> None:
-        """Raises ContractMismatch naming both sides unless both prepare inputs in the same way."""
+    def check(self, other: Contract, *, mine: str, theirs: str, may_differ: Collection[str] = ()) -> None:
+        """Raises ContractMismatch naming both sides unless both prepare inputs in the same way.
+
+        Args:
+            other: the contract to compare with.
+            mine: this side in words.
+            theirs: the other side in words.
+            may_differ: keys of `input_rules` that the caller takes care of.
+        """
         here, there = self.input_rules(), other.input_rules()
-        differing = [key for key in sorted(here | there) if here.get(key) != there.get(key)]
+        differing = [key for key in sorted(here | there) if here.get(key) != there.get(key) and key not in may_differ]
         if differing:
             lines = [f"  {key}: {mine} has {here.get(key)!r}, {theirs} has {there.get(key)!r}" for key in differing]
             raise ContractMismatch("preprocessing differs:\n" + "\n".join(lines))

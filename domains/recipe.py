@@ -50,6 +50,10 @@ class Pretrain(Training):
     where nothing but noise was painted."""
     objectives: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
     """Settings per objective name, e.g. {"mae": {"mask_ratio": 0.75}}."""
+    probe_every: int = Field(default=0, ge=0)
+    """Steps between two looks at what the frozen features tell about labels of development groups; 0 never looks."""
+    stop_on_collapse: bool = False
+    """Stop, instead of only warning, when every crop gets the same features."""
 
 
 class Finetune(Training):

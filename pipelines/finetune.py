@@ -20,7 +20,7 @@ from domains.store import Store
 from pipelines.checkpoint import write_model
 from pipelines.dataset import label_entries, open_dataset, strata_of, subject_entries
 from pipelines.loop import Job, train
-from pipelines.models import DenseModel, Loaded, new_model, open_model, start_from
+from pipelines.models import DenseModel, Loaded, new_model, open_model, refuse_unfit_encoder, start_from
 from pipelines.pretrain import Trained
 from pipelines.pseudo import masks_of
 from pipelines.runtime import versions
@@ -59,10 +59,12 @@ def finetune(
         data: a manifest to use instead of the newest.
 
     Raises:
+        RecipeError: the encoder is not made for the data.
         UsageError: no labels, or zero labels without a decoder to keep.
         ContractMismatch: the encoder saw data prepared in another way.
         Preempted, Diverged: see `pipelines.loop`.
     """
+    refuse_unfit_encoder(recipe)
     store = Store(Path(home))
     manifest, labels = open_dataset(recipe, home, data)
     development = split(manifest.subjects, recipe.fold).development

@@ -19,7 +19,7 @@ from domains.recipe import Recipe
 from domains.store import Store
 from pipelines.checkpoint import digest_of_file, read_weights, write_model
 from pipelines.dataset import open_dataset
-from pipelines.models import new_encoder, new_model
+from pipelines.models import differs_in_channels, new_encoder, new_model, to_channels
 from pipelines.runtime import versions
 
 LEAST_SHARE = 0.5
@@ -164,7 +164,7 @@ def fit(tensors: Mapping[str, Tensor], encoder: Any, reads_input: set[str]) -> t
             given = given.flatten(1)  # a convolution of stride = patch is this linear layer; channels are outermost
         if given.is_floating_point() and given.shape == want.shape:
             found.matched.append(name)
-        elif name in reads_input and _differs_in_channels(given, want, given_channels, channels):
+        elif name in reads_input and differs_in_channels(given, want, given_channels, channels):
             given = to_channels(given, want.shape, given_channels, channels)
             found.adapted.append(f"{name}: from {_shape(offered[name])} to {_shape(want)}")
         else:
@@ -175,22 +175,6 @@ def fit(tensors: Mapping[str, Tensor], encoder: Any, reads_input: set[str]) -> t
     found.unexpected = [name for name in tensors if name not in used]
     found.share = sum(t.numel() for t in values.values()) / sum(t.numel() for t in wanted.values())
     return found, values
-
-
-def to_channels(weight: Tensor, shape: torch.Size, given_channels: int, channels: int) -> Tensor:
-    """The weight (out, c, ...) of a layer that reads c input channels, for C of them: each gets the sum over c, / C.
-
-    w'[:, j] = sum_i w[:, i] / C for every j: an input that is the same in all channels gives what it gave before, at
-    every tap of the kernel (and at padded borders). What told the channels apart is lost.
-
-    Args:
-        weight: (out, c, *kernel), or (out, c * patch) with the channels outermost.
-        shape: of the result.
-        given_channels: c.
-        channels: C.
-    """
-    taps = weight.reshape(weight.shape[0], given_channels, -1)
-    return (taps.sum(1, keepdim=True) / channels).expand(-1, channels, -1).reshape(shape).contiguous()
 
 
 def in_our_words(name: str) -> str:
@@ -278,12 +262,6 @@ def _decoder(tensors: Mapping[str, Tensor], decoder: nn.Module) -> dict[str, str
     prefix = _prefix(tensors, wanted)
     fits = all(prefix + n in tensors and tensors[prefix + n].shape == want.shape for n, want in wanted.items())
     return {name: prefix + name for name in wanted} if fits else {}
-
-
-def _differs_in_channels(given: Tensor, want: Tensor, given_channels: int, channels: int) -> bool:
-    same_ends = given.ndim == want.ndim and given.shape[0] == want.shape[0] and given.shape[2:] == want.shape[2:]
-    same_taps = given_channels > 0 and given.numel() * channels == want.numel() * given_channels
-    return given.is_floating_point() and same_ends and same_taps
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

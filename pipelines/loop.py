@@ -30,6 +30,15 @@ CURVE_POINTS = 200
 """Losses kept for the report, and records in the journal, over a whole training."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Extra figures (health, probes) from the module: before the first step, every so many steps, and at the end."""
+
+    look: Callable[[int, nn.Module], dict[str, float]]
+    """step, module -> figures for the journal; must not change the module."""
+    every: int = 50
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One training: what, on what, how, and where its state lives."""
@@ -50,9 +59,7 @@ class Job:
     identity: dict[str, Any]
     """JSON: verb, key, recipe, data digest. A checkpoint of another identity is refused."""
     label: str
-    watch: Callable[[int, nn.Module], dict[str, float]] | None = None
-    """Extra figures (health) from the module; must not change it."""
-    watch_every: int = 50
+    watches: tuple[Watch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,13 +98,15 @@ def train(job: Job, tracker: Tracker) -> Outcome:
 
     Raises:
         Preempted: SIGTERM or SIGINT came; the state is saved and the same call goes on.
-        Diverged: the loss or its gradient is not finite, now or in an earlier try of the same job.
+        Diverged: the loss or its gradient is not finite, now or in an earlier try of the same job; or a watch says so.
         ContractMismatch: the folder holds a checkpoint of another job.
     """
     with locked(job.folder / "lock"), torch.random.fork_rng(), runtime.stop_on_signals():
         _refuse_to_diverge_again(job)
         run = _Run(job, tracker)
         run.restore()
+        if run.account.step == 0:
+            run.look()
         remaining = closing(_batches(job, run.account.step))
         with remaining as stream, Progress(job.label, job.settings.steps, done=run.account.step) as progress:
             while run.account.step < job.settings.steps:
@@ -167,8 +176,14 @@ class _Run:
             account.losses.append((account.step, loss))
             named = {name: float(value) for name, value in parts.items()}
             self.tracker.log(account.step, {"loss": loss, **named, **figures})
-        if self.job.watch and (account.step % self.job.watch_every == 0 or last):
-            self.tracker.log(account.step, self.job.watch(account.step, self.module))
+        self.look()
+
+    def look(self) -> None:
+        """Logs what the job's watches see, those whose turn it is."""
+        step = self.account.step
+        for watch in self.job.watches:
+            if step % watch.every == 0 or step == self.settings.steps:
+                self.tracker.log(step, watch.look(step, self.module))
 
     def save(self) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from domains.domain import Domain, load, recipe_from
-from domains.errors import UsageError
+from domains.errors import RecipeError, UsageError
 from domains.head import Prediction
 from domains.manifest import Contract
 from domains.recipe import Recipe
@@ -62,10 +62,29 @@ def open_model(folder: Path) -> Loaded:
 
 
 def new_encoder(recipe: Recipe, contract: Contract) -> Any:
-    """The recipe's encoder with fresh weights."""
-    return encoders.build(
-        recipe.encoder, size=recipe.size, in_channels=contract.in_channels, geometry=contract.geometry
-    )
+    """The recipe's encoder with fresh weights.
+
+    Raises:
+        RecipeError: it is not made for such crops.
+    """
+    try:
+        return encoders.build(
+            recipe.encoder, size=recipe.size, in_channels=contract.in_channels, geometry=contract.geometry
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def refuse_unfit_encoder(recipe: Recipe) -> None:
+    """Checks, before any work, that the recipe's encoder is made for its data.
+
+    Raises:
+        RecipeError: it is not; the text names the encoders that are.
+    """
+    try:
+        encoders.refuse_unfit(recipe.encoder, time=load(recipe.domain).has_time(recipe))
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def new_model(recipe: Recipe, contract: Contract) -> DenseModel:
@@ -103,17 +122,67 @@ def predictor(loaded: Loaded) -> Callable[[Path], Prediction]:
 def start_from(model: DenseModel, start: Loaded, recipe: Recipe, contract: Contract) -> dict[str, Any]:
     """Puts a pretrained encoder, and its decoder where the shapes agree, into `model`; says what was taken.
 
+    Where the data has another number of input channels, the weights that read them are converted by `to_channels`, and
+    the rules that name the channels may differ (see `Domain.channel_rules`). Weights move between sizes of crops as
+    they are: convolutions have no size, and a transformer's positions are computed for the grid at hand.
+
+    Returns:
+        "encoder" (number of tensors), "decoder_kept", "in_channels" [encoder's, data's], "adapted" (names converted).
+
     Raises:
         ContractMismatch: the encoder was pretrained on data prepared in another way.
-        UsageError: it is another kind or size of network.
+        UsageError: it is another kind or size of network, or was built for another plan of strides or patches.
     """
-    contract.check(start.contract, mine="the data", theirs="the encoder")
+    given, channels = start.contract.in_channels, contract.in_channels
+    may_differ = ("in_channels", *start.domain.channel_rules) if given != channels else ()
+    contract.check(start.contract, mine="the data", theirs="the encoder", may_differ=may_differ)
     mine, theirs = (recipe.encoder, recipe.size), (start.recipe.encoder, start.recipe.size)
     if mine != theirs:
         raise UsageError(f"the recipe wants a {' '.join(mine)} encoder, {start.folder} holds a {' '.join(theirs)}")
-    model.encoder.load_state_dict(start.part("encoder"))
+    weights, adapted = _encoder_weights(model, start, contract)
+    model.encoder.load_state_dict(weights)
     offered, wanted = start.part("decoder"), model.decoder.state_dict()
     fits = bool(offered) and {k: v.shape for k, v in offered.items()} == {k: v.shape for k, v in wanted.items()}
     if fits:
         model.decoder.load_state_dict(offered)
-    return {"encoder": len(start.part("encoder")), "decoder_kept": fits}
+    return {"encoder": len(weights), "decoder_kept": fits, "in_channels": [given, channels], "adapted": adapted}
+
+
+def _encoder_weights(model: DenseModel, start: Loaded, contract: Contract) -> tuple[dict[str, Tensor], list[str]]:
+    """The encoder's tensors in the model's shapes, and the names of those that another number of channels changed."""
+    offered, wanted = start.part("encoder"), model.encoder.state_dict()
+    given, channels = start.contract.in_channels, contract.in_channels
+    differing = [name for name in wanted if name in offered and offered[name].shape != wanted[name].shape]
+    adapted = [name for name in differing if differs_in_channels(offered[name], wanted[name], given, channels)]
+    if unfit := sorted((offered.keys() ^ wanted.keys()) | set(differing).difference(adapted)):
+        mine, theirs = contract.geometry, start.contract.geometry
+        raise UsageError(
+            f"the encoder of {start.folder} does not fit the data in {', '.join(unfit[:3])}: it was built for {given} "
+            f"channels, pooling {theirs.pooling} and patches {theirs.patch_shape}, the data has {channels} channels, "
+            f"pooling {mine.pooling} and patches {mine.patch_shape}"
+        )
+    converted = {name: to_channels(offered[name], wanted[name].shape, given, channels) for name in adapted}
+    return offered | converted, adapted
+
+
+def differs_in_channels(given: Tensor, want: Tensor, given_channels: int, channels: int) -> bool:
+    """Whether one tensor is the other but for the number of input channels it reads, so that `to_channels` applies."""
+    same_ends = given.ndim == want.ndim > 1 and given.shape[0] == want.shape[0] and given.shape[2:] == want.shape[2:]
+    same_taps = given_channels > 0 and given.numel() * channels == want.numel() * given_channels
+    return given.is_floating_point() and same_ends and same_taps
+
+
+def to_channels(weight: Tensor, shape: torch.Size, given_channels: int, channels: int) -> Tensor:
+    """The weight (out, c, ...) of a layer that reads c input channels, for C of them: each gets the sum over c, / C.
+
+    w'[:, j] = sum_i w[:, i] / C for every j: an input that is the same in all channels gives what it gave before, at
+    every tap of the kernel (and at padded borders). What told the channels apart is lost.
+
+    Args:
+        weight: (out, c, *kernel), or (out, c * patch) with the channels outermost.
+        shape: of the result.
+        given_channels: c.
+        channels: C.
+    """
+    taps = weight.reshape(weight.shape[0], given_channels, -1)
+    return (taps.sum(1, keepdim=True) / channels).expand(-1, channels, -1).reshape(shape).contiguous()

@@ -1,29 +1,31 @@
-"""pretrain: manifest + recipe -> encoder checkpoint. Never looks at a label, never at a held-out group."""
+"""pretrain: manifest + recipe -> encoder checkpoint. Never learns from a label, never sees a held-out group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from domains.domain import CropSource, Domain, load
 from domains.errors import NothingUsable, RecipeError
-from domains.manifest import Contract, Manifest, Subject
+from domains.manifest import Contract, Labels, Manifest, Subject
 from domains.recipe import Recipe
 from domains.splits import split
 from domains.store import STAGE_VERSIONS, Store
 from pipelines.checkpoint import write_model
-from pipelines.dataset import open_dataset, subject_entries
-from pipelines.loop import Job, train
-from pipelines.models import new_encoder
+from pipelines.dataset import label_entries, open_dataset, subject_entries
+from pipelines.loop import Job, Watch, train
+from pipelines.models import new_encoder, refuse_unfit_encoder
+from pipelines.probing import Probing, spread
 from pipelines.pseudo import proposals
 from pipelines.runtime import versions
 from pipelines.tracking import Tracker
-from ssl_models import health, objectives
+from pipelines.watching import HealthWatch
+from ssl_models import objectives
 from ssl_models.protocols import Batch, Painter
 
 NUM_EXAMPLES = 4
@@ -42,32 +44,36 @@ class Trained:
 def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained:
     """The encoder of a recipe, trained on the development groups of its newest manifest, or of `data`.
 
+    Labels are read only where `recipe.pretrain.probe_every` asks for probes, which decide nothing: neither the weights
+    nor their key depend on them, and the groups are named in the lineage.
+
     The folder in the store holds `weights.safetensors` (`encoder.*`, and `decoder.*` where the objective brings a
     decoder a head can start from), `model.json` and pictures of what the objective did.
 
     Raises:
-        UsageError: nothing was ingested, or the objective is unknown.
-        Preempted, Diverged: see `pipelines.loop`.
+        UsageError: nothing was ingested, or objective or encoder are unknown or do not fit the data.
+        Preempted, Diverged, Collapsed: see `pipelines.loop`.
     """
     refuse_unfit(recipe)
     store = Store(Path(home))
-    manifest, _ = open_dataset(recipe, home, data)
+    manifest, labels = open_dataset(recipe, home, data)
     subjects = split(manifest.subjects, recipe.fold).development
     if not subjects:
         raise NothingUsable("no development subject to pretrain on: every group is held out; ingest more groups")
     key = pretrain_key(store, recipe, manifest.contract, subjects)
     if (found := store.get("pretrain", key)) is not None:
         return Trained(found, store.facts("pretrain", key), cached=True)
-    folder = store.build("pretrain", key, lambda out: _pretrain(recipe, store, manifest, subjects, key, out))
+    folder = store.build("pretrain", key, lambda out: _pretrain(recipe, store, manifest, labels, subjects, key, out))
     return Trained(folder, store.facts("pretrain", key), cached=False)
 
 
 def refuse_unfit(recipe: Recipe) -> None:
-    """Checks, before any work, that the recipe's data can give what its objective asks for.
+    """Checks, before any work, that the recipe's data can give what its objective asks for, and fits its encoder.
 
     Raises:
-        RecipeError: it cannot; the text names the objectives that fit.
+        RecipeError: it cannot; the text names the objectives or encoders that fit.
     """
+    refuse_unfit_encoder(recipe)
     try:
         objectives.refuse_unfit(recipe.objective, given_by(recipe))
     except ValueError as error:
@@ -84,7 +90,7 @@ def given_by(recipe: Recipe) -> objectives.Given:
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
     """Store key: what decides the weights - never labels, records or the names of groups."""
     parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
-    settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every"})
+    settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every", "probe_every", "stop_on_collapse"})
     inputs = contract.model_dump(mode="json", exclude={"num_classes"})
     decisive: list[Any] = [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)]
     if objectives.needs(recipe.objective).proposals:
@@ -93,7 +99,7 @@ def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tup
 
 
 def _pretrain(
-    recipe: Recipe, store: Store, manifest: Manifest, subjects: tuple[Subject, ...], key: str, out: Path
+    recipe: Recipe, store: Store, manifest: Manifest, labels: Labels, subjects: tuple[Subject, ...], key: str, out: Path
 ) -> dict[str, Any]:
     domain, contract = load(recipe.domain), manifest.contract
     module = _objective(recipe, domain, contract)
@@ -110,14 +116,19 @@ def _pretrain(
     with Tracker(
         run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity
     ) as tracker:
-        same_crops, asked = _crops_for(crops, WATCH_CROPS), objectives.needs(recipe.objective)
+        label, asked = f"pretrain {recipe.name}", objectives.needs(recipe.objective)
+        watch = HealthWatch(module, _crops_for(crops, WATCH_CROPS), recipe.pretrain, label, tracker)
+        watches, probing = [Watch(watch)], None
+        if recipe.pretrain.probe_every:
+            probing = _probing(recipe, domain, store, contract, labels, subjects, tracker)
+            watches.append(Watch(probing, probing.every))
         job = Job(
             module=module, source=crops, settings=recipe.pretrain, seed=recipe.seed, precision=recipe.precision,
-            devices=recipe.devices, folder=run_folder, identity=identity, label=f"pretrain {recipe.name}",
-            spatial_axes=contract.geometry.spatial_axes, crops=asked.crops, watch=_health_of(same_crops),
+            devices=recipe.devices, folder=run_folder, identity=identity, label=label,
+            spatial_axes=contract.geometry.spatial_axes, crops=asked.crops, watches=tuple(watches),
         )  # fmt: skip
         outcome = asdict(train(job, tracker))
-        figures = {f"health/{name}": value for name, value in _health_of(same_crops)(0, module).items()}
+        figures = {f"health/{name}": value for name, value in watch.figures(module).items()}
         for name, picture in _pictures(module, recipe.objective, crops, domain).items():
             (out / name).write_bytes(picture)
             tracker.picture(name, picture)
@@ -127,6 +138,7 @@ def _pretrain(
         lineage = {
             "manifest": store.key("manifest", manifest.digest),
             "pretrain_groups": sorted({s.group_id for s in subjects}),
+            "probed_groups": sorted(set(probing.group_ids)) if probing else [],
             "sources": manifest.sources,
         }
         info = {
@@ -212,15 +224,19 @@ def _telling(source: CropSource, crops: int) -> Batch:
     return source.batch(subjects, chosen, crops)
 
 
-def _health_of(batch: Batch) -> Callable[[int, nn.Module], dict[str, float]]:
-    def watch(step: int, module: Any) -> dict[str, float]:
-        module.eval()
-        with torch.no_grad():
-            pooled = module.encoder(batch.crops[:, 0].to(next(module.parameters()).device))[-1].flatten(2).mean(-1)
-        module.train()
-        return {"feature_std": float(health.feature_std(pooled)), "rankme": float(health.rankme(pooled))}
-
-    return watch
+def _probing(
+    recipe: Recipe, domain: Domain, store: Store, contract: Contract, labels: Labels, subjects: tuple[Subject, ...],
+    tracker: Tracker,
+) -> Probing:  # fmt: skip
+    """Probes on a few labelled subjects of those that are pretrained on."""
+    labelled = [s for s in subjects if s.subject_id in labels.entries]
+    chosen = [labelled[i] for i in spread([s.group_id for s in labelled])]
+    targets = label_entries(store, labels, chosen)
+    return Probing(
+        source=domain.crops(subject_entries(store, chosen), targets, chosen, contract, recipe, False),
+        group_ids=tuple(s.group_id for s in chosen), classes=contract.num_classes,
+        every=recipe.pretrain.probe_every, tracker=tracker,
+    )  # fmt: skip
 
 
 def _pictures(module: Any, formula: str, source: CropSource, domain: Domain) -> dict[str, bytes]:

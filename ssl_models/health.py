@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+COLLAPSED_SHARE, COLLAPSED_RANKME = 0.01, 1.05
+"""Crops of one kind of data are alike, and so are their pooled features: in 17 good pretrainings on slices of heads the
+figures fell from about 0.01 and 6 at random weights to 0.0002 (a fiftieth) and 1.10 on the way. What has collapsed lies
+lower by orders of magnitude."""
+
+
+def figures(embeddings: Tensor) -> dict[str, float]:
+    """feature_std and rankme of (B, E)."""
+    return {"feature_std": feature_std(embeddings), "rankme": rankme(embeddings)}
+
+
+def collapsed(now: Mapping[str, float], start: Mapping[str, float]) -> bool:
+    """Whether `figures` of a fixed batch say that its crops have lost what tells them apart.
+
+    Both must: the deviation is below a hundredth of that at random weights, and all embeddings lie on one line.
+    """
+    return now["feature_std"] < COLLAPSED_SHARE * start["feature_std"] and now["rankme"] < COLLAPSED_RANKME
 
 
 def feature_std(embeddings: Tensor) -> float:

@@ -42,6 +42,7 @@ DOMAIN = Domain(
     write_prediction=write_prediction,
     picture=picture,
     panels=panels,
+    channel_rules=("channels", "neighbours"),
     generate=generate,
     dataset_yaml=schema(),
 )

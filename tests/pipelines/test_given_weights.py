@@ -21,9 +21,9 @@ from domains.errors import UnsafeCheckpoint, UsageError
 from domains.manifest import Contract, Manifest
 from domains.recipe import Recipe
 from pipelines.finetune import finetune
-from pipelines.given_weights import describe, fit, given_encoder, in_our_words, read_given, to_channels
+from pipelines.given_weights import describe, fit, given_encoder, in_our_words, read_given
 from pipelines.ingest import ingest
-from pipelines.models import new_encoder, new_model, open_model
+from pipelines.models import new_encoder, new_model, open_model, to_channels
 from ssl_models import encoders
 from ssl_models.protocols import Geometry
 

@@ -205,9 +205,10 @@ def test_train__layer_decay_reaches_an_encoder_inside_a_wrapped_model(tmp_path: 
 
 def test_train__journals_loss_parts_and_figures(tmp_path: Path) -> None:
     _, _, tracker = _train(tmp_path, steps=3, watch=lambda step, module: {"rank": float(step)}, watch_every=2)
-    assert [step for step, _ in tracker.logged] == [1, 2, 2, 3, 3]
-    assert tracker.logged[0][1].keys() == {"loss", "mse", "learning_rate", "gradient_norm"}
-    assert tracker.logged[2] == (2, {"rank": 2.0})
+    assert [step for step, _ in tracker.logged] == [0, 1, 2, 2, 3, 3]
+    assert tracker.logged[0] == (0, {"rank": 0.0}), "before the first step"
+    assert tracker.logged[1][1].keys() == {"loss", "mse", "learning_rate", "gradient_norm"}
+    assert tracker.logged[3] == (2, {"rank": 2.0})
 
 
 def test_train__data_error_comes_through(tmp_path: Path) -> None:

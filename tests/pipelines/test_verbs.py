@@ -77,10 +77,24 @@ def test_finetune__label_budget_is_kept(done: Done) -> None:
 
 
 def test_finetune__encoder_of_other_preprocessing__refused_with_both_sides(done: Done, archive: Path) -> None:
-    other = done.recipe.changed({"data.neighbours": "0"})
+    other = done.recipe.changed({"data.plan": "3d"})
     ingest(archive, other, done.home)
     with pytest.raises(ContractMismatch, match=r"the data has .*the encoder has"):
         finetune(other, done.home, encoder=done.encoder.folder)
+
+
+def test_finetune__encoder_of_three_slices_on_single_ones__its_input_weights_are_summed(
+    done: Done, archive: Path
+) -> None:
+    single = done.recipe.changed({"data.neighbours": "0", "finetune.steps": "1", "finetune.warmup_steps": "0"})
+    single = single.changed({"finetune.learning_rate": "1.0e-9", "finetune.weight_decay": "0"})
+    ingest(archive, single, done.home)
+    model = open_model(finetune(single, done.home, encoder=done.encoder.folder).folder)
+    assert model.info["start"]["in_channels"] == [3, 1] and model.info["start"]["decoder_kept"]
+    name = "encoder.stages.0.conv1.conv.weight"
+    assert name.removeprefix("encoder.") in model.info["start"]["adapted"]
+    summed = open_model(done.encoder.folder).tensors[name].sum(1, keepdim=True)
+    assert np.allclose(model.tensors[name], summed, atol=1e-6)
 
 
 def test_finetune__registered_encoder_on_another_archive(done: Done, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from domains.errors import SelfsightError
 from domains.recipe import Training
 from pipelines import checkpoint
-from pipelines.loop import Job, train
+from pipelines.loop import Job, Watch, train
 from ssl_models.protocols import Batch, Losses
 
 SETTINGS = {
@@ -65,6 +65,8 @@ class Tiny(nn.Module):
 def make_job(folder: Path, **changes: Any) -> Job:
     """A job on a fresh module; `changes` replace fields of the job or of its settings."""
     settings = Training(**(SETTINGS | {key: changes.pop(key) for key in list(changes) if key in Training.model_fields}))
+    if watch := changes.pop("watch", None):
+        changes["watches"] = (Watch(watch, changes.pop("watch_every", 50)),)
     torch.manual_seed(0)
     fields: dict[str, Any] = {
         "module": Tiny(), "source": Noise(), "settings": settings, "seed": 3, "precision": "bf16-mixed", "devices": 1,

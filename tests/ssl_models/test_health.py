@@ -39,3 +39,13 @@ def test_alignment__same_opposite_orthogonal() -> None:
 def test_uniformity__collapsed_and_orthogonal() -> None:
     assert health.uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
     assert health.uniformity(torch.eye(5)) == pytest.approx(-4)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [((1e-6, 1.001), True), ((0.0002, 1.1), False), ((1e-6, 3.0), False), ((0.009, 1.001), False)],
+)
+def test_collapsed__only_where_both_figures_say_so(now: tuple[float, float], expected: bool) -> None:
+    start = {"feature_std": 0.01, "rankme": 6.0}
+    assert health.collapsed({"feature_std": now[0], "rankme": now[1]}, start) is expected
+    assert not health.collapsed({"feature_std": 0.0, "rankme": 1.0}, {"feature_std": 0.0, "rankme": 1.0})

@@ -53,7 +53,7 @@ def test_forward__gradient_reaches_every_parameter_and_samples_do_not_mix(kind: 
 
 def frames_seen(encoder: nn.Module, level: int, frame: int) -> list[int]:
     """Frames of the input that reach one frame of a feature map, the norms (which see all of them) left out."""
-    for name, module in list(encoder.named_modules()):
+    for module in list(encoder.modules()):
         for child, layer in module.named_children():
             if isinstance(layer, nn.GroupNorm) or type(layer).__name__ == "SqueezeExcitation":
                 setattr(module, child, nn.Identity())
