@@ -16,7 +16,10 @@ from ssl_models.protocols import Batch, pooled
 
 
 class HealthWatch:
-    """Figures of one fixed batch, compared with those of the encoder before its first step; changes nothing."""
+    """Figures of one fixed batch, compared with those of the encoder before its first step; changes nothing.
+
+    Two looks in a row that say "collapsed" are believed: good trainings may pass through such a state.
+    """
 
     def __init__(self, module: Any, batch: Batch, settings: Pretrain, label: str, tracker: Tracker) -> None:
         """A watch that takes the present weights of `module.encoder` for its start: the random ones.
@@ -29,7 +32,7 @@ class HealthWatch:
             tracker: for the warning.
         """
         self._batch, self._settings, self._label, self._tracker = batch, settings, label, tracker
-        self._warned = False
+        self._suspected = self._warned = False
         self._start = self.figures(module)
 
     def figures(self, module: Any) -> dict[str, float]:
@@ -44,7 +47,8 @@ class HealthWatch:
         """
         now = self.figures(module)
         named = {f"health/{name}": value for name, value in now.items()}
-        if step and health.collapsed(now, self._start):
+        before, self._suspected = self._suspected, health.collapsed(now, self._start)
+        if before and self._suspected:
             text = self._advice(step, now)
             if not self._warned:
                 print(text, file=sys.stderr, flush=True)

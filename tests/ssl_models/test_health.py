@@ -43,7 +43,14 @@ def test_uniformity__collapsed_and_orthogonal() -> None:
 
 @pytest.mark.parametrize(
     ("now", "expected"),
-    [((1e-6, 1.001), True), ((0.0002, 1.1), False), ((1e-6, 3.0), False), ((0.009, 1.001), False)],
+    [
+        ((1e-6, 1.001), True),
+        ((0.0001, 1.08), True),
+        ((0.00023, 1.09), False),
+        ((0.0001, 1.11), False),
+        ((1e-6, 3.0), False),
+        ((0.009, 1.001), False),
+    ],
 )
 def test_collapsed__only_where_both_figures_say_so(now: tuple[float, float], expected: bool) -> None:
     start = {"feature_std": 0.01, "rankme": 6.0}
