@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ class Probing:
                 f"labels were looked at: every {self.every} steps probes on frozen features are judged on {groups} "
                 "development groups; the weights do not depend on it, a choice made by these figures does"
                 if found
-                else f"no probe: the labels of {groups} development groups do not show two classes on either side"
+                else f"no probe: the labels of {groups} development groups do not show two classes on either side, or "
+                "are neither masks of the crops nor classes"
             )
         return {f"probe/{name}": value for name, value in found.items()}
 
@@ -63,7 +65,7 @@ class Probing:
         if targets.ndim == 2:
             whole = places = subject_classes(targets)
             features, of_places = tokens.mean(1), judged
-        elif tokens.shape[1] == patchify(targets[:1], stride).shape[1]:
+        elif len(size) == len(stride) and math.prod(size) == math.prod(stride) * tokens.shape[1]:
             whole, places = mask_classes(targets, size, self.classes), mask_classes(targets, stride, self.classes)
             places, features = places.flatten().unsqueeze(1), tokens.flatten(0, 1)
             of_places = judged.repeat_interleave(tokens.shape[1])

@@ -180,6 +180,10 @@ def _held_out(lineage: Lineage, manifests: Mapping[str, Manifest]) -> str:
         else:
             unlabelled = len(lineage.encoder["lineage"].get("pretrain_groups", ()))
             text += f", after pretraining without labels on {_counted(unlabelled, 'group')}."
+            if probed := lineage.encoder["lineage"].get("probed_groups"):
+                text += (
+                    f" Probes looked at labels of {_counted(len(probed), 'group')} while it ran, and changed nothing."
+                )
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,6 +178,26 @@ def test_predict__bad_input_beside_a_good_one(done: Done, archive: Path, tmp_pat
 def test_store__keys_of_training_do_not_depend_on_checkpoint_interval(done: Done) -> None:
     assert pretrain(done.recipe.changed({"pretrain.checkpoint_every": "3"}), done.home).folder == done.encoder.folder
     assert Store(done.home).get("pretrain", done.encoder.folder.name) is not None
+
+
+def test_pretrain__probes_look_at_labels_say_so_and_change_neither_weights_nor_key(done: Done, tmp_path: Path) -> None:
+    asked = done.recipe.changed({"pretrain.probe_every": "2", "pretrain.stop_on_collapse": "true"})
+    assert pretrain(asked, done.home).folder == done.encoder.folder
+    home = tmp_path / "home"
+    shutil.copytree(done.home, home, ignore=shutil.ignore_patterns("pretrain", "finetune", "runs", "mlflow*"))
+    plain = open_model(done.encoder.folder)
+    again = pretrain(asked, home)
+    mine = open_model(again.folder)
+    assert not again.cached and again.folder.name == done.encoder.folder.name
+    assert all((mine.tensors[name] == tensor).all() for name, tensor in plain.tensors.items())
+    lineage = mine.info["lineage"]
+    assert plain.info["lineage"]["probed_groups"] == []
+    assert lineage["probed_groups"] and set(lineage["probed_groups"]) <= set(lineage["pretrain_groups"])
+    journal = next((home / "runs").glob("pretrain-*/journal.jsonl"))
+    written = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert any("labels were looked at" in r.get("text", "") for r in written)
+    probed = {r["step"]: r["values"] for r in written if "probe/linear" in r.get("values", {})}
+    assert set(probed) == {0, 2, 4} and all(0 <= v <= 1 for values in probed.values() for v in values.values())
 
 
 def test_interval__covers_the_mean_and_resamples_groups() -> None:
