@@ -81,7 +81,8 @@ def a_home(home: Path, **changes: Any) -> Path:
                "losses": [[step, 1 / step] for step in range(1, 1001)]}  # fmt: skip
     about = {"format": 1, "contract": {}, "outcome": outcome, "versions": {"torch": HOSTILE}, "sha256": "ab" * 32,
              "recipe": {"name": "brain_tumor", "objective": "mae + 0.5 * anomaly_synthesis"}}  # fmt: skip
-    came_from = {"manifest": data, "sources": manifest.sources, "pretrain_groups": ["group4", "group5"]}
+    came_from = {"manifest": data, "sources": manifest.sources, "pretrain_groups": ["group4", "group5"],
+                 "probed_groups": ["group4"]}  # fmt: skip
     encoder = keep(store, "pretrain", "e", {
         "model.json": {**about, "kind": "encoder", "lineage": came_from, "health": {"rankme": 11.5}},
         "examples-mae.png": png(), "examples-anomaly_synthesis.png": png(),
@@ -138,6 +139,7 @@ def test_write_report__counts_add_up_and_sections_are_there(tmp_path):
         and "4 cases of 4 groups (such as patients or drives) of the archive's 6" in text
     )
     assert "labels of 2 other groups, after pretraining without labels on 2 groups" in text
+    assert "Probes looked at labels of 1 group while it ran" in text
     assert "Better than the competitor" in text
     assert "1 h 2 min" in text and "3.4 %" in text and "987 MB" in text
     assert "Not a medical device" in text and "CC BY 4.0" in text
