@@ -187,8 +187,9 @@ def test_heads__trivial_competitor_is_scored_and_shown(opened):
             assert prediction.dtype == np.float32 and len(prediction) == opened.contract.num_classes
             assert np.allclose(prediction.sum(0), 1, atol=1e-4)
             metrics, detail = head.score(prediction, entry, label)
-            assert head.primary_metric in metrics
+            assert head.ranked_by in metrics
             details.append(detail)
+        assert head.primary_metric in metrics | (head.pool(details) if head.pool else {})
         assert isinstance(head.summarise(details), dict)
         assert imread(io.BytesIO(head.picture(opened.entries[0], prediction, opened.labels[0]))).ndim == 3
 

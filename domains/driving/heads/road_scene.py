@@ -53,7 +53,8 @@ def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 HEAD = Head(
     name="road_scene",
-    primary_metric="frame_iou",
+    primary_metric="miou",
+    case_metric="frame_iou",
     loss=dense.cross_entropy,
     predict=dense.predict_frame,
     trivial=road_below,

@@ -111,7 +111,7 @@ def test_write_mask__is_a_label_that_can_be_learned(frames, clips, tmp_path):
         prediction = HEADS[head].trivial(read.entries[0], read.contract)
         HEADS[head].write_mask(prediction, read.entries[0], out, read.contract)
         metrics, _ = HEADS[head].score(prediction, read.entries[0], out)
-        assert metrics[HEADS[head].primary_metric] == 1
+        assert metrics[HEADS[head].ranked_by] == 1
         assert np.load(out / "label.npy").shape == np.load(read.entries[0] / "frames.npy").shape[:3]
 
 
@@ -119,4 +119,4 @@ def test_trivial__knows_something_and_not_everything(frames, clips):
     for head, read, low, high in (("road_scene", frames, 0.1, 0.5), ("lanes", clips, 0.05, 0.8)):
         prediction = HEADS[head].trivial(read.entries[0], read.contract)
         metrics, _ = HEADS[head].score(prediction, read.entries[0], read.labels[0])
-        assert low < metrics[HEADS[head].primary_metric] < high
+        assert low < metrics[HEADS[head].ranked_by] < high
