@@ -1,7 +1,8 @@
-"""Optimisation: AdamW groups with layer-wise decay, warm-up and cosine, averaged weights."""
+"""Optimisation: AdamW groups with layer-wise decay, warm-up and cosine, averaged weights, teachers."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from typing import Any
@@ -108,6 +109,20 @@ class AveragedWeights:
             raise ValueError(f"averaged weights do not belong to this model; only one side has {', '.join(odd[:3])}")
         for name, averaged in self._averaged.items():
             averaged.copy_(state[name])
+
+
+def frozen_copy(module: Any) -> Any:
+    """A teacher: a copy of its own at the module's present weights, none of which is trained."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def move_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, parameter by parameter, in place.
+
+    Source: Tarvainen, Valpola 2017 (arXiv 1703.01780).
+    """
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
