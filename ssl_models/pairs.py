@@ -9,23 +9,40 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from ssl_models.protocols import Batch
+from ssl_models.encoders.vit import ViTEncoder
+from ssl_models.protocols import Batch, Encoder, pooled
 
 EXPANSION = 4
 """Hidden over input width of a projector, as in a transformer's perceptron."""
 
 
 class Projector(nn.Sequential):
-    """(B, E) -> (B, width): linear, LayerNorm, ReLU, linear.
+    """(B, E) -> (B, width): linear, norm, ReLU, linear.
 
-    Source: Chen et al. 2020 (arXiv 2002.05709), section 4.2.
-    Differs: LayerNorm in place of BatchNorm, so that a sample's projection depends on no other sample: the same on
-        one rank as on many, and nothing leaks between the crops of a batch.
+    Source: Chen et al. 2020 (arXiv 2002.05709), section 4.2, with `BatchNorm`; Chen et al. 2020 (arXiv 2003.04297),
+        which has no norm.
     """
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, norm: type[nn.Module]) -> None:
         hidden = EXPANSION * inputs
-        super().__init__(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, width))
+        super().__init__(nn.Linear(inputs, hidden), norm(hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+
+class BatchNorm(nn.Module):
+    """(B, E) -> (B, E): every feature standardised over the samples of all ranks, then scaled and shifted.
+
+    Source: Ioffe, Szegedy 2015 (arXiv 1502.03167).
+    Differs: always the statistics of this batch, on all ranks, gradients included; so a call changes nothing, and two
+        ranks give what one gives, also on a CPU, where torch's `SyncBatchNorm` does not run.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(gathered(x.float()), dim=0, correction=0)
+        return (x.float() - mean) * ((variance + 1e-5).rsqrt() * self.weight) + self.bias
 
 
 def group_numbers(group_id: tuple[str, ...], device: torch.device) -> Tensor:
@@ -64,6 +81,11 @@ class _Gather(torch.autograd.Function):
         summed = gradients[0].contiguous().clone()
         distributed.all_reduce(summed)
         return summed.chunk(_ranks())[rank()]
+
+
+def embedded(encoder: Encoder, crops: Tensor) -> Tensor:
+    """(B, C, *S) -> (B, E): `pooled` of the encoder's maps, without the pyramid that a transformer adds to its tokens."""
+    return encoder.tokens(crops).mean(1) if isinstance(encoder, ViTEncoder) else pooled(encoder(crops))
 
 
 def unit(x: Tensor) -> Tensor:

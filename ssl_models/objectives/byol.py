@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from ssl_models.health import feature_std
 from ssl_models.optim import frozen_copy, move_teacher
-from ssl_models.pairs import Projector, found_panels
-from ssl_models.protocols import Batch, Encoder, Losses, Needs, pooled
+from ssl_models.pairs import BatchNorm, Projector, embedded, found_panels
+from ssl_models.protocols import Batch, Encoder, Losses, Needs
 
 
 class BYOL(nn.Module):
@@ -35,8 +35,8 @@ class BYOL(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(encoder.widths[-1], width)
-        self.predictor = Projector(width, width)
+        self.projector = Projector(encoder.widths[-1], width, BatchNorm)
+        self.predictor = Projector(width, width, BatchNorm)
         self.teacher, self.teacher_projector = frozen_copy(encoder), frozen_copy(self.projector)
         self.momentum = momentum
 
@@ -60,10 +60,10 @@ class BYOL(nn.Module):
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of the first two crops: features (B, 2, E), predictions and targets (B, 2, width); targets have no gradient."""
         crops = batch.crops[:, :2].flatten(0, 1)
-        features = pooled(self.encoder(crops))
+        features = embedded(self.encoder, crops)
         predicted = self.predictor(self.projector(features)).float()
         with torch.no_grad():
-            targets = self.teacher_projector(pooled(self.teacher(crops))).float()
+            targets = self.teacher_projector(embedded(self.teacher, crops)).float()
         first, second, third = (x.unflatten(0, (-1, 2)) for x in (features, predicted, targets))
         return first, second, third
 

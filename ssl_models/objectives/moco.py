@@ -7,24 +7,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_models.optim import frozen_copy, move_teacher
-from ssl_models.pairs import Projector, found_panels, gathered, group_numbers, unit
-from ssl_models.protocols import Batch, Encoder, Losses, Needs, pooled
+from ssl_models.pairs import Projector, embedded, found_panels, gathered, group_numbers, unit
+from ssl_models.protocols import Batch, Encoder, Losses, Needs
 
-NOBODY = -1
-"""Group of the random directions that a queue begins with."""
+EMPTY = -1
+"""Group of a place in the queue that no key has taken yet."""
 
 
 class MoCo(nn.Module):
-    """InfoNCE of a first crop's query: its second crop's key against the keys of the queue.
+    """InfoNCE of a first crop's query: its second crop's key against the batch's other keys and those of the queue.
 
-    Keys come from a teacher, the moving average of encoder and projector. The queue begins with random directions,
-    and the batch's keys enter it in `after_step()`, those of all ranks on every rank. Keys of the query's own group
-    (patient or drive) are skipped: a small archive comes round many times in the life of a queue.
+    Keys come from a teacher, the moving average of encoder and projector. The queue begins empty; the batch's keys,
+    those of all ranks, enter it in `after_step()`. Keys of the query's own group (patient or drive) do not count: a
+    small archive comes round many times in the life of a queue.
 
     Source: He et al. 2019 (arXiv 1911.05722); projector and temperature Chen et al. 2020 (arXiv 2003.04297).
-    Differs: keys of the same group do not repel; momentum 0.99 and 1,024 keys, for short trainings on small archives
-        (the paper has 0.999 and 65,536); LayerNorm in the projector, and no shuffling of batches over ranks, which
-        only BatchNorm needs.
+    Differs: the batch's own keys repel too, as a teacher that moves fast, which a short training needs, makes old keys
+        easy to tell by their age alone; keys of the same group do not; 1,024 keys and momentum 0.99 (there 65,536 and
+        0.999); LayerNorm in the projector, so that batches need no shuffling over ranks.
     """
 
     needs = Needs(crops=2)
@@ -44,20 +44,21 @@ class MoCo(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(encoder.widths[-1], width)
+        self.projector = Projector(encoder.widths[-1], width, nn.LayerNorm)
         self.teacher, self.teacher_projector = frozen_copy(encoder), frozen_copy(self.projector)
         self.temperature, self.momentum = temperature, momentum
-        self.register_buffer("queue", unit(torch.randn(queue, width)))
-        self.register_buffer("queue_groups", torch.full((queue,), NOBODY))
+        self.register_buffer("queue", torch.zeros(queue, width))
+        self.register_buffer("queue_groups", torch.full((queue,), EMPTY))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self._arrived: tuple[Tensor, Tensor] | None = None
 
     def forward(self, batch: Batch) -> Losses:
         features, queries, keys = self._project(batch)
         groups = group_numbers(batch.group_id, keys.device)
-        skipped = groups.unsqueeze(1) == self.queue_groups
-        loss, accuracy = info_nce(queries, keys, self.queue, skipped, self.temperature)
-        self._arrived = keys, groups
+        self._arrived = gathered(keys), gathered(groups)
+        others, their_groups = (torch.cat(x) for x in zip(self._arrived, (self.queue, self.queue_groups), strict=True))
+        skipped = (groups.unsqueeze(1) == their_groups) | (their_groups == EMPTY)
+        loss, accuracy = info_nce(queries, keys, others, skipped, self.temperature)
         parts = {
             "accuracy": accuracy,
             "alignment": (queries.detach() - keys).square().sum(1).mean(),
@@ -69,7 +70,7 @@ class MoCo(nn.Module):
     def after_step(self) -> None:
         """The last batch's keys take the oldest ones' places, then the teacher moves."""
         if self._arrived is not None:
-            keys, groups = (gathered(x)[-len(self.queue) :] for x in self._arrived)
+            keys, groups = (x[-len(self.queue) :] for x in self._arrived)
             places = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
             self.queue[places], self.queue_groups[places] = keys, groups
             self.pointer.copy_((self.pointer + len(keys)) % len(self.queue))
@@ -84,29 +85,29 @@ class MoCo(nn.Module):
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, E) and queries (B, width) of the first crops; keys (B, width) of the second, without gradient."""
-        features = pooled(self.encoder(batch.crops[:, 0]))
+        features = embedded(self.encoder, batch.crops[:, 0])
         with torch.no_grad():
-            keys = self.teacher_projector(pooled(self.teacher(batch.crops[:, 1])))
+            keys = self.teacher_projector(embedded(self.teacher, batch.crops[:, 1]))
         return features, unit(self.projector(features)), unit(keys)
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, queue: Tensor, skipped: Tensor, temperature: float
+    queries: Tensor, keys: Tensor, others: Tensor, skipped: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """-log(exp(q.k / t) / (exp(q.k / t) + sum over the queue of exp(q.n / t))), averaged; and the share with k nearest.
+    """-log(exp(q.k / t) / (exp(q.k / t) + sum over others n of exp(q.n / t))), averaged; and the share with k nearest.
 
     In float32 also under autocast.
 
     Args:
         queries: (B, E) of length 1.
         keys: (B, E) of length 1, one for each query.
-        queue: (K, E) of length 1.
-        skipped: (B, K) bool, which keys of the queue do not count for a query.
+        others: (K, E) of length 1.
+        skipped: (B, K) bool, which of the others do not count for a query.
         temperature: t, above 0.
     """
     with torch.autocast(queries.device.type, enabled=False):
         positive = (queries * keys).sum(1, keepdim=True)
-        negative = (queries @ queue.T).masked_fill(skipped, -torch.inf)
+        negative = (queries @ others.T).masked_fill(skipped, -torch.inf)
         logits = torch.cat([positive, negative], dim=1) / temperature
         asked = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         return F.cross_entropy(logits, asked), (logits.argmax(1) == 0).float().mean()

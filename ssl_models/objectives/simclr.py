@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_models.pairs import Projector, found_panels, gathered, group_numbers, rank, unit
-from ssl_models.protocols import Batch, Encoder, Losses, Needs, pooled
+from ssl_models.pairs import BatchNorm, Projector, embedded, found_panels, gathered, group_numbers, rank, unit
+from ssl_models.protocols import Batch, Encoder, Losses, Needs
 
 
 class SimCLR(nn.Module):
@@ -35,7 +35,7 @@ class SimCLR(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(encoder.widths[-1], width)
+        self.projector = Projector(encoder.widths[-1], width, BatchNorm)
         self.temperature = temperature
 
     def forward(self, batch: Batch) -> Losses:
@@ -55,7 +55,7 @@ class SimCLR(nn.Module):
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features and projections, (B, 2, E) each, of the first two crops."""
-        features = pooled(self.encoder(batch.crops[:, :2].flatten(0, 1)))
+        features = embedded(self.encoder, batch.crops[:, :2].flatten(0, 1))
         return features.unflatten(0, (-1, 2)), self.projector(features).unflatten(0, (-1, 2))
 
 
