@@ -17,15 +17,14 @@ EXPANSION = 4
 
 
 class Projector(nn.Sequential):
-    """(B, E) -> (B, width): linear, norm, ReLU, linear.
+    """(B, E) -> (B, width): linear, BatchNorm over all ranks, ReLU, linear.
 
-    Source: Chen et al. 2020 (arXiv 2002.05709), section 4.2, with `BatchNorm`; Chen et al. 2020 (arXiv 2003.04297),
-        which has no norm.
+    Source: Chen et al. 2020 (arXiv 2002.05709), section 4.2.
     """
 
-    def __init__(self, inputs: int, width: int, norm: type[nn.Module]) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         hidden = EXPANSION * inputs
-        super().__init__(nn.Linear(inputs, hidden), norm(hidden), nn.ReLU(), nn.Linear(hidden, width))
+        super().__init__(nn.Linear(inputs, hidden), BatchNorm(hidden), nn.ReLU(), nn.Linear(hidden, width))
 
 
 class BatchNorm(nn.Module):

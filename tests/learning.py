@@ -18,6 +18,7 @@ Source = Callable[[int, int, int], tuple[Batch, Tensor]]
 """number of subjects, seed, V -> batch with V crops of each, and each subject's class (B,)."""
 
 IMAGE = Geometry((SIDE, SIDE), ((1, 1), (2, 2), (2, 2), (2, 2)), (8, 8))
+GRATING = Geometry((16, 16), ((1, 1), (2, 2), (2, 2), (2, 2)), (4, 4))
 VOLUME = Geometry((16, 16, 16), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), (4, 4, 4))
 CLIP = Geometry((FRAMES, SIDE, SIDE), ((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)), (2, 8, 8), time_axis=True)
 
@@ -96,6 +97,26 @@ def stripes(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
     grid = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")).float()
     turns = torch.einsum("bi,ihw->bhw", direction, grid) + torch.rand(total, 1, 1, generator=g)
     image = 0.8 * (2 * math.pi * turns).sin() + torch.randn(total, SIDE, SIDE, generator=g)
+    image = image - image.mean((1, 2), keepdim=True)
+    return _batch(image.unsqueeze(1).unflatten(0, (count, crops)), seed), kinds
+
+
+def gratings(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
+    """Stripes of 16 x 16 pixels under a slanting background and noise; the class is a quarter of their directions.
+
+    Direction and width of the stripes stay in all crops of a subject; phase, contrast, background and noise are drawn
+    anew. The mean of every crop is zero.
+    """
+    g, side, total = torch.Generator().manual_seed(seed), GRATING.crop_shape[0], count * crops
+    kinds = torch.randint(4, (count,), generator=g)
+    angle = (kinds + torch.rand(count, generator=g)) * math.pi / 4
+    wave = (0.12 + 0.1 * torch.rand(count, generator=g)) * torch.stack([angle.cos(), angle.sin()])
+    grid = torch.stack(torch.meshgrid(*[torch.arange(side) + 0.5] * 2, indexing="ij"))
+    along = torch.einsum("ib,ihw->bhw", wave.repeat_interleave(crops, 1), grid)
+    stripes = (2 * math.pi * (along + torch.rand(total, 1, 1, generator=g))).sin()
+    slant = torch.einsum("bi,ihw->bhw", 2 * torch.randn(total, 2, generator=g), grid / side - 0.5)
+    image = (0.5 + 0.5 * torch.rand(total, 1, 1, generator=g)) * stripes + slant
+    image = image + 0.25 * torch.randn(image.shape, generator=g)
     image = image - image.mean((1, 2), keepdim=True)
     return _batch(image.unsqueeze(1).unflatten(0, (count, crops)), seed), kinds
 

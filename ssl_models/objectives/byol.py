@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ssl_models.health import feature_std
 from ssl_models.optim import frozen_copy, move_teacher
-from ssl_models.pairs import BatchNorm, Projector, embedded, found_panels
+from ssl_models.pairs import Projector, embedded, found_panels
 from ssl_models.protocols import Batch, Encoder, Losses, Needs
 
 
@@ -35,8 +35,8 @@ class BYOL(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(encoder.widths[-1], width, BatchNorm)
-        self.predictor = Projector(width, width, BatchNorm)
+        self.projector = Projector(encoder.widths[-1], width)
+        self.predictor = Projector(width, width)
         self.teacher, self.teacher_projector = frozen_copy(encoder), frozen_copy(self.projector)
         self.momentum = momentum
 

@@ -44,7 +44,7 @@ class MoCo(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(encoder.widths[-1], width, nn.LayerNorm)
+        self.projector = Projector(encoder.widths[-1], width)
         self.teacher, self.teacher_projector = frozen_copy(encoder), frozen_copy(self.projector)
         self.temperature, self.momentum = temperature, momentum
         self.register_buffer("queue", torch.zeros(queue, width))

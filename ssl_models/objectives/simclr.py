@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_models.pairs import BatchNorm, Projector, embedded, found_panels, gathered, group_numbers, rank, unit
+from ssl_models.pairs import Projector, embedded, found_panels, gathered, group_numbers, rank, unit
 from ssl_models.protocols import Batch, Encoder, Losses, Needs
 
 
@@ -35,7 +35,7 @@ class SimCLR(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(encoder.widths[-1], width, BatchNorm)
+        self.projector = Projector(encoder.widths[-1], width)
         self.temperature = temperature
 
     def forward(self, batch: Batch) -> Losses:
