@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ IMAGE = Geometry((SIDE, SIDE), ((1, 1), (2, 2), (2, 2), (2, 2)), (8, 8))
 GRATING = Geometry((16, 16), ((1, 1), (2, 2), (2, 2), (2, 2)), (4, 4))
 VOLUME = Geometry((16, 16, 16), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), (4, 4, 4))
 CLIP = Geometry((FRAMES, SIDE, SIDE), ((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)), (2, 8, 8), time_axis=True)
+SMALL_CLIP = Geometry((FRAMES, SIDE // 2, SIDE // 2), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), (2, 4, 4), time_axis=True)
 
 
 def shapes(count: int, seed: int, crops: int = 1, axes: int = 2) -> tuple[Batch, Tensor]:
@@ -144,6 +146,14 @@ def motions(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
     actions = (step * speed).unsqueeze(1).expand(-1, FRAMES, -1).unflatten(0, (count, crops))
     batch = _batch(clip.unsqueeze(1).unflatten(0, (count, crops)), seed, seconds=seconds, actions=actions.flip(-1))
     return batch, kinds
+
+
+def small_motions(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
+    """`motions` in frames of half the height and width, a quarter of the work; actions in these pixels."""
+    batch, kinds = motions(count, seed, crops)
+    assert batch.actions is not None
+    halved = torch.nn.functional.avg_pool3d(batch.crops.flatten(0, 2), (1, 2, 2)).unflatten(0, batch.crops.shape[:3])
+    return replace(batch, crops=halved, foreground=None, actions=batch.actions / 2), kinds
 
 
 def _batch(crops: Tensor, seed: int, **known: Any) -> Batch:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from ssl_models import encoders, objectives
 from ssl_models.protocols import Batch, Geometry
 
-WITHOUT_DRAWS = {"autoencoder", "byol", "moco", "proposals", "simclr"}
-"""Objectives whose inputs and targets come with the batch, or that compare its crops."""
+WITHOUT_DRAWS = {
+    "autoencoder", "byol", "frame_prediction", "moco", "motion_prediction", "proposals", "simclr", "temporal_contrast",
+}  # fmt: skip
+"""Objectives whose inputs and targets come with the batch, follow from its frames, or that compare its crops."""
 GEOMETRIES = {
     "2d": Geometry((16, 16), ((1, 1), (2, 2), (2, 2)), (8, 8)),
     "3d": Geometry((4, 16, 16), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), (2, 8, 8)),
