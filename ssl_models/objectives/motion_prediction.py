@@ -23,7 +23,7 @@ class MotionPrediction(nn.Module):
 
     Source: motion as the pretext Wang et al. 2019 (arXiv 1904.03597); pseudo-labels from flow Pathak et al. 2016
         (arXiv 1612.06370).
-    Differs: dense motion by block matching instead of statistics of TV-L1 flow; the frame that it leads to is not shown.
+    Differs: dense motion by block matching instead of statistics of TV-L1 flow; the frame it leads to is not shown.
     """
 
     needs = Needs(time=True)
@@ -142,7 +142,7 @@ def block_motion(frame: Tensor, after: Tensor, block: tuple[int, int], reach: in
 
 
 def balanced(moving: Tensor, trusted: Tensor) -> Tensor:
-    """(B, 1, h, w) weights, 0 where not `trusted`; moving cells together weigh as much as still ones, and all of them 1."""
+    """(B, 1, h, w) weights that sum to 1, 0 where not `trusted`; moving cells together weigh as much as still ones."""
     kinds = [kind.float() / kind.sum() for kind in (moving & trusted, ~moving & trusted) if kind.any()]
     return sum(kinds, torch.zeros_like(trusted, dtype=torch.float32)) / max(1, len(kinds))
 
