@@ -17,13 +17,14 @@ class FramePrediction(nn.Module):
     """Mean squared error between the future half of a clip and what is painted from its past half.
 
     The encoder sees the past; the last slot of its coarsest map is rolled on in time, and a U-Net decoder paints each
-    future slot with the finer maps of the last past slot beside it. What is painted is added to the last past frame, so
-    that the network need only say what changes: copying is the trivial competitor, and `copy_mse`, `copy_psnr` and
-    `copy_ssim` stand beside `mse`, `psnr` and `ssim` in the parts.
+    future slot, the last past frame beside it at every resolution. The encoder's finer maps are kept from the decoder:
+    they show motion too, and the coarsest, which all heads build on, would be left out. What is painted is added to the
+    last past frame, so that the network need only say what changes: copying is the trivial competitor, and `copy_mse`,
+    `copy_psnr` and `copy_ssim` stand beside `mse`, `psnr` and `ssim` in the parts.
 
     Source: Gao et al. 2022 (arXiv 2206.05099).
     Differs: the encoder is ours and mixes time itself; a recurrent step takes the place of the translator, so that a
-        clip of any length is served; the residual is on the last frame.
+        clip of any length is served; the residual is on the last frame, which also is the skip.
     """
 
     needs = Needs(time=True)
@@ -34,6 +35,7 @@ class FramePrediction(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.rollout = Rollout(encoder.widths[-1])
+        self.look = nn.ModuleList(nn.Conv3d(encoder.in_channels, width, 1) for width in encoder.widths[:-1])
         self.painter = SegmentationDecoder(
             widths=encoder.widths, strides=encoder.strides, out_channels=encoder.in_channels
         )
@@ -72,13 +74,13 @@ class FramePrediction(nn.Module):
 
     def _predict(self, past: Tensor, frames: int) -> tuple[Tensor, list[Tensor]]:
         """(B, C, P, H, W) -> the next `frames` frames (B, C, frames, H, W) float32, features of the past."""
-        features = self.encoder(past)
-        last = [
-            feature[:, :, -1:].expand(-1, -1, frames // stride[0], -1, -1)
-            for feature, stride in zip(features, self.encoder.strides, strict=True)
+        features, last, strides = self.encoder(past), past[:, :, -1:], self.encoder.strides
+        rolled = self.rollout(features[-1][:, :, -1], frames // strides[-1][0])
+        looks = [
+            look(F.avg_pool3d(last, (1, *stride[1:]))).expand(-1, -1, frames // stride[0], -1, -1)
+            for look, stride in zip(self.look, strides, strict=False)
         ]
-        rolled = self.rollout(features[-1][:, :, -1], last[-1].shape[2])
-        return past[:, :, -1:].float() + self.painter([*last[:-1], rolled]).float(), features
+        return last.float() + self.painter([*looks, rolled]).float(), features
 
 
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
