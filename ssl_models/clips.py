@@ -28,7 +28,8 @@ def past_frames(frames: int, time_stride: int, *, future_slots: int | None = Non
 def change(one: Tensor, other: Tensor) -> Tensor:
     """(B,) mean absolute difference of two crops (B, C, *S) in units of their standard deviation.
 
-    About 1.1 for two unrelated crops of noise, small where nothing moves. Crops without any contrast differ by nothing or by very much.
+    About 1.1 for two unrelated crops of noise, small where nothing moves. Crops without any contrast differ by nothing
+    or by very much.
     """
     one, other = one.float().flatten(1), other.float().flatten(1)
     deviation = ((one.var(1, correction=0) + other.var(1, correction=0)) / 2).sqrt()

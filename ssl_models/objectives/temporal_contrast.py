@@ -139,11 +139,12 @@ def info_nce(projected: Tensor, positive: Tensor, negative: Tensor, temperature:
         negative: (N, N) bool; an anchor without a positive or without a negative does not count.
         temperature: t.
     """
-    similar = projected @ projected.T / temperature
-    against = similar.masked_fill(~negative, -torch.inf)
     used = positive.any(1) & negative.any(1)
     if not used.any():
         return projected.sum() * 0
+    with torch.autocast(projected.device.type, enabled=False):
+        similar = projected @ projected.T / temperature
+    against = similar.masked_fill(~negative, -torch.inf)
     similar, positive = similar[used], positive[used]
     # log(exp(p) + sum of negatives) - p, which is softplus(log-sum of negatives - p).
     errors = F.softplus(against[used].logsumexp(1, keepdim=True) - similar)

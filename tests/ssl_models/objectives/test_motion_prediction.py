@@ -1,4 +1,4 @@
-"""Motion prediction: block matching on known shifts, what is not trusted, the loss by hand, and that it learns motion."""
+"""Motion prediction: block matching on known shifts, what is not trusted, the loss by hand, and learning motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""World model: SIGReg against quadrature and its closed form, the rollout's cut, ego-motion, and that it learns motion."""
+"""World model: SIGReg against quadrature and its closed form, the rollout, ego-motion, and learning motion."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learning import SMALL_CLIP, probe_accuracies, probe_accuracy, small_motions
+from learning import SMALL_CLIP, probe_accuracies, small_motions
 from torch import Tensor
 
 from ssl_models import encoders, objectives
 from ssl_models.objectives.world_model import WorldModel, sigreg
-from ssl_models.optim import adamw, parameter_groups
 from ssl_models.protocols import Batch
 
 
