@@ -58,7 +58,14 @@ class TemporalContrast(nn.Module):
         self.max_gap_seconds, self.far_seconds = max_gap_seconds, far_seconds
         self.still_below, self.temperature = still_below, temperature
         width = encoder.widths[-1]
-        self.projector = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, projection_width))
+        # Pooled features have a large part in common, and cosines near 1 teach nothing: standardised over the batch,
+        # without running statistics, so that a call leaves nothing behind.
+        self.projector = nn.Sequential(
+            nn.BatchNorm1d(width, track_running_stats=False),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, projection_width),
+        )
 
     def forward(self, batch: Batch) -> Losses:
         """The loss of one batch; 0, with a gradient of 0, where no clip has both a positive and a negative.

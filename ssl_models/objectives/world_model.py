@@ -40,7 +40,7 @@ class WorldModel(nn.Module):
         actions: int = 0,
         state_width: int = 64,
         gaussian_weight: float = 10.0,
-        directions: int = 256,
+        directions: int = 64,
     ) -> None:
         """A world model around `encoder`.
 
