@@ -92,7 +92,7 @@ def test_objective__loss_falls_on_one_batch(name: str, encoder: str, axes: str) 
     objective, batch = objective_of(name, encoder, axes), batch_of(axes)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=2e-3)
     values = []
-    for _ in range(15):
+    for _ in range(30 if encoder == "x3d" else 15):  # a channel at a time, it learns slowly
         loss = objective(batch).total
         optimizer.zero_grad()
         loss.backward()
