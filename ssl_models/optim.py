@@ -117,7 +117,7 @@ def frozen_copy(module: Any) -> Any:
 
 
 @torch.no_grad()
-def move_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+def move_teacher(teacher: Any, student: Any, momentum: float) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student, parameter by parameter, in place.
 
     Source: Tarvainen, Valpola 2017 (arXiv 1703.01780).

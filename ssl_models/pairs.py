@@ -83,7 +83,7 @@ class _Gather(torch.autograd.Function):
 
 
 def embedded(encoder: Encoder, crops: Tensor) -> Tensor:
-    """(B, C, *S) -> (B, E): `pooled` of the encoder's maps, without the pyramid that a transformer adds to its tokens."""
+    """(B, C, *S) -> (B, E): `pooled` of the encoder's maps; the pyramid over a transformer's tokens is spared."""
     return encoder.tokens(crops).mean(1) if isinstance(encoder, ViTEncoder) else pooled(encoder(crops))
 
 

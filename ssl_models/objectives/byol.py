@@ -58,7 +58,7 @@ class BYOL(nn.Module):
         return found_panels(batch, predicted[:, 0], targets[:, 1])
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the first two crops: features (B, 2, E), predictions and targets (B, 2, width); targets have no gradient."""
+        """Features (B, 2, E), predictions and, without gradient, targets (B, 2, width) of the first two crops."""
         crops = batch.crops[:, :2].flatten(0, 1)
         features = embedded(self.encoder, crops)
         predicted = self.predictor(self.projector(features)).float()

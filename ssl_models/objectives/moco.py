@@ -29,6 +29,9 @@ class MoCo(nn.Module):
 
     needs = Needs(crops=2)
     decoder = None
+    queue: Tensor
+    queue_groups: Tensor
+    pointer: Tensor
 
     def __init__(
         self, encoder: Encoder, *, temperature: float = 0.2, momentum: float = 0.99, queue: int = 1024, width: int = 128
@@ -84,7 +87,7 @@ class MoCo(nn.Module):
         return found_panels(batch, *self._project(batch)[1:])
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (B, E) and queries (B, width) of the first crops; keys (B, width) of the second, without gradient."""
+        """Features (B, E) and queries (B, width) of the first crops; keys (B, width) of the second, no gradient."""
         features = embedded(self.encoder, batch.crops[:, 0])
         with torch.no_grad():
             keys = self.teacher_projector(embedded(self.teacher, batch.crops[:, 1]))
