@@ -56,7 +56,7 @@ def gathered(x: Tensor) -> Tensor:
     B must be the same on each rank. Gradients flow back to the rank they belong to, summed over the losses of all
     ranks: averaged over ranks, as data-parallel training does, they are those of the mean of all losses.
     """
-    return x if _ranks() == 1 else _Gather.apply(x)  # type: ignore[no-any-return]
+    return x if _ranks() == 1 else _Gather.apply(x)
 
 
 def rank() -> int:

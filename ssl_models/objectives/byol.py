@@ -17,9 +17,11 @@ class BYOL(nn.Module):
 
     The teacher is the moving average of encoder and projector, and moves in `after_step()`.
 
-    Source: Grill et al. 2020 (arXiv 2006.07733); without batch statistics Richemond et al. 2020 (arXiv 2010.10241).
-    Differs: LayerNorm in projector and predictor, not BatchNorm; the two directions are averaged, not summed, so that
-        the loss lies in [0, 4]; the teacher's momentum is constant (there it rises from 0.996 to 1).
+    Source: Grill et al. 2020 (arXiv 2006.07733).
+    Differs: the two directions are averaged, not summed, so that the loss lies in [0, 4]; the teacher's momentum is
+        constant and lower, for short trainings (there it rises from 0.996 to 1). With a LayerNorm in place of the
+        projector's BatchNorm it collapses within a few dozen steps (see its test; Richemond et al. 2020, arXiv
+        2010.10241, need standardised weights to do without).
     """
 
     needs = Needs(crops=2)

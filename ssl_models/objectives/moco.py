@@ -22,9 +22,10 @@ class MoCo(nn.Module):
     small archive comes round many times in the life of a queue.
 
     Source: He et al. 2019 (arXiv 1911.05722); projector and temperature Chen et al. 2020 (arXiv 2003.04297).
-    Differs: the batch's own keys repel too, as a teacher that moves fast, which a short training needs, makes old keys
-        easy to tell by their age alone; keys of the same group do not; 1,024 keys and momentum 0.99 (there 65,536 and
-        0.999); LayerNorm in the projector, so that batches need no shuffling over ranks.
+    Differs: the batch's other keys repel too: those of the queue alone can be told from the right one by their age (the
+        teacher has moved) or their batch (its statistics), which batches shuffled over ranks are to prevent there;
+        keys of the same group do not repel; 1,024 keys and momentum 0.99, for short trainings (there 65,536 and
+        0.999); BatchNorm in the projector.
     """
 
     needs = Needs(crops=2)

@@ -18,8 +18,7 @@ class SimCLR(nn.Module):
     Another crop of the same group (patient or drive) is neither: it is not asked for, and not repelled.
 
     Source: Chen et al. 2020 (arXiv 2002.05709).
-    Differs: LayerNorm in the projector, not BatchNorm (a sample must not depend on its rank's others); crops of the
-        same group are left out of the denominator; temperature 0.2, as batches are small; AdamW instead of LARS.
+    Differs: crops of the same group are left out of the denominator.
     """
 
     needs = Needs(crops=2)
@@ -41,9 +40,10 @@ class SimCLR(nn.Module):
     def forward(self, batch: Batch) -> Losses:
         features, projected = self._project(batch)
         contrast = nt_xent(projected, group_numbers(batch.group_id, projected.device), self.temperature)
+        first, second = projected.detach().unbind(1)
         parts = {
             "accuracy": contrast.accuracy,
-            "alignment": 2 - 2 * F.cosine_similarity(*projected.detach().float().unbind(1)).mean(),
+            "alignment": (unit(first) - unit(second)).square().sum(1).mean(),
             "negatives": contrast.negatives,
         }
         return Losses(total=contrast.loss, parts=parts, embedding=features[:, 0].detach().float())
