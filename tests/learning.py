@@ -22,7 +22,8 @@ IMAGE = Geometry((SIDE, SIDE), ((1, 1), (2, 2), (2, 2), (2, 2)), (8, 8))
 GRATING = Geometry((16, 16), ((1, 1), (2, 2), (2, 2), (2, 2)), (4, 4))
 VOLUME = Geometry((16, 16, 16), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), (4, 4, 4))
 CLIP = Geometry((FRAMES, SIDE, SIDE), ((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)), (2, 8, 8), time_axis=True)
-SMALL_CLIP = Geometry((FRAMES, SIDE // 2, SIDE // 2), ((1, 1, 1), (1, 2, 2), (2, 2, 2)), (2, 4, 4), time_axis=True)
+SMALL_CLIP = Geometry((FRAMES, SIDE // 2, SIDE // 2), ((1, 1, 1), (2, 2, 2)), (2, 4, 4), time_axis=True)
+SLIDING = replace(SMALL_CLIP, pooling=(*SMALL_CLIP.pooling, (1, 2, 2)))
 
 
 def shapes(count: int, seed: int, crops: int = 1, axes: int = 2) -> tuple[Batch, Tensor]:
@@ -154,6 +155,31 @@ def small_motions(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]
     assert batch.actions is not None
     halved = torch.nn.functional.avg_pool3d(batch.crops.flatten(0, 2), (1, 2, 2)).unflatten(0, batch.crops.shape[:3])
     return replace(batch, crops=halved, foreground=None, actions=batch.actions / 2), kinds
+
+
+def slides(count: int, seed: int, crops: int = 1) -> tuple[Batch, Tensor]:
+    """A texture that slides as a whole in one of four directions, as a road does below a camera; half frames.
+
+    In half the height and width of `motions`, under much noise. Actions are the velocity in pixels per frame, along x
+    and y; the ground is a torus.
+    """
+    g = torch.Generator().manual_seed(seed)
+    side, total = SIDE // 2, count * crops
+    kinds = torch.randint(4, (count,), generator=g)
+    step = torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])[kinds].repeat_interleave(crops, 0)
+    step = step * torch.randint(1, 3, (total, 1), generator=g)
+    coarse = torch.nn.functional.pad(torch.randn(total, 1, 5, 5, generator=g), [1] * 4, mode="circular")
+    ground = torch.nn.functional.interpolate(coarse, (7 * side // 5, 7 * side // 5), mode="bicubic")
+    ground = ground[:, 0, 3 : 3 + side, 3 : 3 + side]
+    frames = [
+        torch.stack([one.roll((t * int(y), t * int(x)), (0, 1)) for one, (y, x) in zip(ground, step, strict=True)])
+        for t in range(FRAMES)
+    ]
+    clip = torch.stack(frames, 1)
+    clip = clip + 0.6 * torch.randn(clip.shape, generator=g)
+    seconds = (torch.arange(FRAMES) / 10 + 0.5 * torch.arange(crops).view(-1, 1)).double().expand(count, -1, -1)
+    actions = step.float().unsqueeze(1).expand(-1, FRAMES, -1).unflatten(0, (count, crops)).flip(-1)
+    return _batch(clip.unsqueeze(1).unflatten(0, (count, crops)), seed, seconds=seconds, actions=actions), kinds
 
 
 def _batch(crops: Tensor, seed: int, **known: Any) -> Batch:

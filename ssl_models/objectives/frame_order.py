@@ -41,8 +41,13 @@ class FrameOrder(nn.Module):
         super().__init__()
         self.encoder, self.still_below = encoder, still_below
         width = encoder.widths[-1]
+        # Pooled features have a large part in common, which is taken off over the batch; without running statistics, so
+        # that a call leaves nothing behind.
         self.head = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, factorial(MOST_SEGMENTS))
+            nn.BatchNorm1d(width, track_running_stats=False),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, factorial(MOST_SEGMENTS)),
         )
 
     def forward(self, batch: Batch) -> Losses:

@@ -18,9 +18,11 @@ class WorldModel(nn.Module):
 
     A state is a linear map of the encoder's coarsest features: one vector for each cell and slot of time. Past and
     future of a clip are encoded each by itself; from the last past state the others are rolled out one after the other,
-    each from its predecessor and the ego-motion meanwhile. No teacher and no stopped gradient: the states are held to
-    an isotropic Gaussian (`sigreg`), which one constant cannot be. `copy` is the error of the last past state as a
-    prediction, the trivial competitor of `prediction`.
+    each from its predecessor and the ego-motion meanwhile. No teacher and no stopped gradient: over the clips of a
+    batch, the states of a place are held to an isotropic Gaussian (`sigreg`), which a constant cannot be. (Over all
+    places at once it could: a convolution knows the border of clip and frame, and states that only tell the place are
+    predicted without an error.) `copy` is the error of the last past state as a prediction, the trivial competitor of
+    `prediction`.
 
     Without ego-motion (no `actions`, or a batch that has none) the motion must be read from the past frames alone.
 
@@ -41,6 +43,7 @@ class WorldModel(nn.Module):
         state_width: int = 64,
         gaussian_weight: float = 10.0,
         directions: int = 64,
+        places: int = 16,
     ) -> None:
         """A world model around `encoder`.
 
@@ -50,12 +53,13 @@ class WorldModel(nn.Module):
             state_width: D of a state.
             gaussian_weight: of `sigreg` beside the error of prediction.
             directions: along which states are compared with a Gaussian, drawn anew for each batch.
+            places: cells and slots whose states are compared, drawn anew for each batch.
         """
         super().__init__()
         self.encoder = encoder
         self.project = nn.Conv3d(encoder.widths[-1], state_width, 1)
         self.rollout = Rollout(state_width, actions=actions)
-        self.gaussian_weight, self.directions = gaussian_weight, directions
+        self.gaussian_weight, self.directions, self.places = gaussian_weight, directions, places
 
     def forward(self, batch: Batch) -> Losses:
         """The loss of one batch.
@@ -65,8 +69,7 @@ class WorldModel(nn.Module):
         """
         features, before, predicted, after = self._imagine(batch)
         prediction = (predicted - after).square().mean()
-        states = torch.cat([before, after], 2).transpose(1, 4).flatten(0, 3)
-        spread = sigreg(states, self._directions(batch.sample_seed).to(states.device))
+        spread = sigreg(*self._sketch(torch.cat([before, after], 2), batch.sample_seed))
         parts = {
             "prediction": prediction.detach(),
             "copy": (before[:, :, -1:] - after).detach().square().mean(),
@@ -108,21 +111,24 @@ class WorldModel(nn.Module):
         predicted = self.rollout(before[:, :, -1], after.shape[2], actions)
         return features, before.float(), predicted.float(), after.float()
 
-    def _directions(self, sample_seed: Tensor) -> Tensor:
-        """(D, directions) unit vectors, drawn from all sample seeds together."""
+    def _sketch(self, states: Tensor, sample_seed: Tensor) -> tuple[Tensor, Tensor]:
+        """States (P, B * V, D) of some places of (B * V, D, slots, h, w), directions (D, K), drawn from all seeds."""
         generator = torch.Generator().manual_seed(int(draws(sample_seed, 1).sum()) & (2**62 - 1))
-        return F.normalize(torch.randn(self.project.out_channels, self.directions, generator=generator), dim=0)
+        directions = torch.randn(states.shape[1], self.directions, generator=generator)
+        places = torch.randperm(states[0, 0].numel(), generator=generator)[: self.places]
+        chosen = states.flatten(2).permute(2, 0, 1)[places.to(states.device)]
+        return chosen, F.normalize(directions, dim=0).to(states.device)
 
 
 def sigreg(states: Tensor, directions: Tensor) -> Tensor:
-    """() how far vectors are from an isotropic Gaussian: 0 if they are one, along every direction.
+    """() how far N vectors are from an isotropic Gaussian: 0 if they are one along every direction.
 
-    The statistic of Epps and Pulley, averaged over directions: the squared distance between the empirical
+    The statistic of Epps and Pulley, averaged over directions and places: the squared distance between the empirical
     characteristic function of the projections and exp(-t^2 / 2), integrated over t under that same weight by the
     trapezoid rule, 17 points on [0, 3], twice for the other side.
 
     Args:
-        states: (N, D).
+        states: (P, N, D), N vectors at each of P places.
         directions: (D, K) unit vectors.
 
     Source: Balestriero, LeCun 2025 (arXiv 2511.08544).
@@ -131,9 +137,9 @@ def sigreg(states: Tensor, directions: Tensor) -> Tensor:
     with torch.autocast(states.device.type, enabled=False):
         t = torch.linspace(0, GREATEST_FREQUENCY, FREQUENCIES, device=states.device)
         gaussian = (-t.square() / 2).exp()
-        angle = (states.float() @ directions).unsqueeze(2) * t
-        distance = (angle.cos().mean(0) - gaussian).square() + angle.sin().mean(0).square()
-        return 2 * torch.trapezoid(distance * gaussian, t, dim=1).mean()
+        angle = (states.float() @ directions).unsqueeze(3) * t
+        distance = (angle.cos().mean(1) - gaussian).square() + angle.sin().mean(1).square()
+        return 2 * torch.trapezoid(distance * gaussian, t, dim=2).mean()
 
 
 OBJECTIVE = WorldModel
