@@ -17,7 +17,7 @@ EXPANSION = 4
 
 
 class Projector(nn.Sequential):
-    """(B, E) -> (B, width): linear, BatchNorm over all ranks, ReLU, linear.
+    """(B, V, E) -> (B, V, width): linear, BatchNorm over all ranks, ReLU, linear.
 
     Source: Chen et al. 2020 (arXiv 2002.05709), section 4.2.
     """
@@ -28,7 +28,7 @@ class Projector(nn.Sequential):
 
 
 class BatchNorm(nn.Module):
-    """(B, E) -> (B, E): every feature standardised over the samples of all ranks, then scaled and shifted.
+    """(B, V, E) -> the same: every feature standardised over the crops of all ranks, then scaled and shifted, float32.
 
     Source: Ioffe, Szegedy 2015 (arXiv 1502.03167).
     Differs: always the statistics of this batch, on all ranks, gradients included; so a call changes nothing, and two
@@ -40,7 +40,9 @@ class BatchNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(gathered(x.float()), dim=0, correction=0)
+        every = gathered(x.float()).flatten(0, 1)
+        mean = every.mean(0)
+        variance = (every - mean).square().mean(0)  # `torch.var_mean` is three times slower
         return (x.float() - mean) * ((variance + 1e-5).rsqrt() * self.weight) + self.bias
 
 
@@ -83,13 +85,20 @@ class _Gather(torch.autograd.Function):
 
 
 def embedded(encoder: Encoder, crops: Tensor) -> Tensor:
-    """(B, C, *S) -> (B, E): `pooled` of the encoder's maps; the pyramid over a transformer's tokens is spared."""
-    return encoder.tokens(crops).mean(1) if isinstance(encoder, ViTEncoder) else pooled(encoder(crops))
+    """(B, V, C, *S) -> (B, V, E): `pooled` of the encoder's maps; the pyramid over a transformer's tokens is spared.
+
+    One call for each of the V, as half the batch fits a CPU's cache better (a step is a tenth shorter).
+    """
+    if isinstance(encoder, ViTEncoder):
+        return torch.stack([encoder.tokens(x).mean(1) for x in crops.unbind(1)], 1)
+    # Every other crop lies strided in memory and is copied anyway; channels last is what convolutions are fastest in.
+    layout = torch.channels_last if crops.dim() == 5 else torch.channels_last_3d
+    return torch.stack([pooled(encoder(x.contiguous(memory_format=layout))) for x in crops.unbind(1)], 1)
 
 
 def unit(x: Tensor) -> Tensor:
-    """(B, E) -> float32 rows of length 1."""
-    return F.normalize(x.float(), dim=1)
+    """(..., E) -> float32, of length 1 along E."""
+    return F.normalize(x.float(), dim=-1)
 
 
 def found_panels(batch: Batch, first: Tensor, second: Tensor) -> dict[str, Tensor]:

@@ -61,13 +61,12 @@ class BYOL(nn.Module):
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, 2, E), predictions and, without gradient, targets (B, 2, width) of the first two crops."""
-        crops = batch.crops[:, :2].flatten(0, 1)
+        crops = batch.crops[:, :2]
         features = embedded(self.encoder, crops)
         predicted = self.predictor(self.projector(features)).float()
         with torch.no_grad():
             targets = self.teacher_projector(embedded(self.teacher, crops)).float()
-        first, second, third = (x.unflatten(0, (-1, 2)) for x in (features, predicted, targets))
-        return first, second, third
+        return features, predicted, targets
 
 
 OBJECTIVE = BYOL

@@ -89,10 +89,10 @@ class MoCo(nn.Module):
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, E) and queries (B, width) of the first crops; keys (B, width) of the second, no gradient."""
-        features = embedded(self.encoder, batch.crops[:, 0])
+        features = embedded(self.encoder, batch.crops[:, :1])
         with torch.no_grad():
-            keys = self.teacher_projector(embedded(self.teacher, batch.crops[:, 1]))
-        return features, unit(self.projector(features)), unit(keys)
+            keys = self.teacher_projector(embedded(self.teacher, batch.crops[:, 1:2]))
+        return features[:, 0], unit(self.projector(features))[:, 0], unit(keys)[:, 0]
 
 
 def info_nce(

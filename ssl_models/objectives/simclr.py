@@ -55,8 +55,8 @@ class SimCLR(nn.Module):
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features and projections, (B, 2, E) each, of the first two crops."""
-        features = embedded(self.encoder, batch.crops[:, :2].flatten(0, 1))
-        return features.unflatten(0, (-1, 2)), self.projector(features).unflatten(0, (-1, 2))
+        features = embedded(self.encoder, batch.crops[:, :2])
+        return features, self.projector(features)
 
 
 class Contrast(NamedTuple):

@@ -12,7 +12,7 @@ from torch import nn
 from ssl_models import encoders, health, pairs
 from ssl_models.objectives.byol import BYOL
 from ssl_models.optim import adamw, parameter_groups
-from ssl_models.protocols import Batch
+from ssl_models.protocols import Batch, pooled
 
 
 def byol_of(**settings: float) -> BYOL:
@@ -68,10 +68,9 @@ def test_loss__equals_lightly() -> None:
 def test_loss__each_crop_predicts_the_other_one() -> None:
     objective, batch = byol_of(), batch_of()
     _, predicted, targets = objective._project(batch)
-    straight = objective.predictor(objective.projector(pairs.embedded(objective.encoder, batch.crops.flatten(0, 1))))
-    torch.testing.assert_close(predicted.flatten(0, 1), straight)
-    projected = objective.teacher_projector(pairs.embedded(objective.teacher, batch.crops.flatten(0, 1)))
-    torch.testing.assert_close(targets.flatten(0, 1), projected)
+    features = torch.stack([pooled(objective.encoder(crop)) for crop in batch.crops.unbind(1)], 1)
+    torch.testing.assert_close(predicted, objective.predictor(objective.projector(features)))
+    torch.testing.assert_close(targets, objective.teacher_projector(features))  # the teacher has not moved yet
     cos = nn.functional.cosine_similarity
     both = cos(predicted[:, 0], targets[:, 1]) + cos(predicted[:, 1], targets[:, 0])
     assert objective(batch).total.item() == pytest.approx((2 - both).mean().item(), rel=1e-5)
@@ -112,6 +111,6 @@ def test_training__does_not_collapse_and_would_without_batch_statistics(monkeypa
 
 def test_learning__probe_gains_a_tenth() -> None:
     before, after = learning.probe_accuracies(
-        "byol", learning.gratings, learning.GRATING, steps=150, batch_size=32, learning_rate=3e-3
+        "byol", learning.gratings, learning.GRATING, steps=260, batch_size=16, learning_rate=1e-3
     )
     assert after >= before + 0.1, (before, after)
