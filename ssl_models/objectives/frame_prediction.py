@@ -34,6 +34,8 @@ class FramePrediction(nn.Module):
         """A predictor of frames around `encoder`."""
         super().__init__()
         self.encoder = encoder
+        # Features have a large part in common; without running statistics a call leaves nothing behind.
+        self.standardise = nn.BatchNorm2d(encoder.widths[-1], track_running_stats=False)
         self.rollout = Rollout(encoder.widths[-1])
         self.look = nn.ModuleList(nn.Conv3d(encoder.in_channels, width, 1) for width in encoder.widths[:-1])
         self.painter = SegmentationDecoder(
@@ -75,7 +77,7 @@ class FramePrediction(nn.Module):
     def _predict(self, past: Tensor, frames: int) -> tuple[Tensor, list[Tensor]]:
         """(B, C, P, H, W) -> the next `frames` frames (B, C, frames, H, W) float32, features of the past."""
         features, last, strides = self.encoder(past), past[:, :, -1:], self.encoder.strides
-        rolled = self.rollout(features[-1][:, :, -1], frames // strides[-1][0])
+        rolled = self.rollout(self.standardise(features[-1][:, :, -1]), frames // strides[-1][0])
         looks = [
             look(F.avg_pool3d(last, (1, *stride[1:]))).expand(-1, -1, frames // stride[0], -1, -1)
             for look, stride in zip(self.look, strides, strict=False)

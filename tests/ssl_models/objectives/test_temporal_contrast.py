@@ -107,5 +107,5 @@ def test_init__far_before_near() -> None:
 
 
 def test_temporal_contrast__learns_motion() -> None:
-    before, after = probe_accuracies("temporal_contrast", small_motions, SMALL_CLIP, steps=50)
+    before, after = probe_accuracies("temporal_contrast", small_motions, SMALL_CLIP, steps=40)
     assert after > before + 0.1, (before, after)
