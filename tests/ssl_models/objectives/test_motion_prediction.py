@@ -32,7 +32,9 @@ def test_block_motion__whole_pixels_are_exact() -> None:
 
 def test_block_motion__fractions_to_a_fifth_of_a_pixel() -> None:
     frame = texture()
-    grid = F.affine_grid(torch.tensor([[[1.0, 0, -2 * 1.4 / 48], [0, 1.0, 2 * 2.3 / 48]]]), [1, 2, 48, 48])
+    grid = F.affine_grid(
+        torch.tensor([[[1.0, 0, -2 * 1.4 / 48], [0, 1.0, 2 * 2.3 / 48]]]), [1, 2, 48, 48], align_corners=False
+    )
     after = F.grid_sample(frame, grid, mode="bicubic", padding_mode="border", align_corners=False)
     motion, trusted = block_motion(frame, after, (8, 8), 5)
     error = (motion - torch.tensor([-2.3, 1.4]).view(1, 2, 1, 1))[0, :, 1:-1, 1:-1]
