@@ -1,8 +1,8 @@
 """A training step of SimCLR, MoCo and BYOL against lightly's modules on the same backbone, heads and batch: seconds.
 
 Run `python tests/benchmarks/bench_contrastive.py`; it prints one JSON object. Both train the tiny residual encoder on
-two crops of 96^2 of 32 subjects with AdamW, in float32; heads of 128 -> 512 -> 128, temperature 0.2, momentum 0.99
-and a queue of 1,024 keys. Steps are timed in turns, in seconds of the process, which a busy machine distorts least.
+two crops of 96^2 of 32 subjects with AdamW, in float32; heads of 128 -> 512 -> 128, temperature 0.2, momentum 0.99, a
+queue of 1,024 keys. Steps are timed in turns, in seconds of the process, which a busy machine distorts least.
 """
 
 from __future__ import annotations

@@ -113,3 +113,17 @@ def test_averaged_weights__follow_the_formula_and_resume() -> None:
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in averaged.state_dict().items())
     with pytest.raises(ValueError, match="do not belong"):
         resumed.load_state_dict({})
+
+
+def test_move_teacher__follows_the_formula_and_trains_nothing() -> None:
+    student = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    teacher = optim.frozen_copy(student)
+    assert all(p.requires_grad for p in student.parameters()) and not any(p.requires_grad for p in teacher.parameters())
+    before = [p.clone() for p in teacher.parameters()]
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(p, old) for p, old in zip(teacher.parameters(), before, strict=True))
+    optim.move_teacher(teacher, student, 0.75)
+    for moved, old in zip(teacher.parameters(), before, strict=True):
+        torch.testing.assert_close(moved, old + 0.25)
