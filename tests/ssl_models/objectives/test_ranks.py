@@ -16,9 +16,14 @@ from tests.ssl_models.objectives.test_contract import batch_of, objective_of
 RANKS, STEPS = 2, 3
 NOT_A_MEAN = {
     "anomaly_synthesis": "Dice is taken over the whole batch",
+    "frame_order": "features are standardised over a rank's own clips, and still ones have no weight",
+    "frame_prediction": "its state is standardised over a rank's own clips",
+    "motion_prediction": "moving and still cells are weighed over the whole batch",
     "proposals": "crops are selected, and Dice taken, over the whole batch",
+    "temporal_contrast": "a rank contrasts its own clips",
+    "world_model": "SIGReg is a statistic of a rank's own clips",
 }
-"""Objectives whose loss is no mean over samples, and why."""
+"""Objectives whose loss is no mean over samples of all ranks, and why."""
 CASES = [name for name in objectives.names() if name not in NOT_A_MEAN]
 Gradients = dict[str, Tensor]
 
