@@ -174,13 +174,23 @@ def _schema(recipe: str) -> dict[str, str]:
 
 
 def _first_fit(folder: Path, recipe: str | None) -> tuple[str, Any]:
-    """Name of the recipe and its domain's scan: the named one, else the first that finds a subject."""
+    """Name of the recipe and its domain's scan: the named one, else what finds most labels, then most subjects."""
     from domains.domain import load, names
 
     if recipe is not None:
         wanted = recipe_of(recipe)
         return wanted.name, load(wanted.domain).scan(folder, wanted)
-    scans = {r.name: load(d).scan(folder, r) for d in names() for r in load(d).recipes.values()}
-    fitting = [name for name, scan in scans.items() if scan.candidates]
-    name = fitting[0] if fitting else next(iter(scans))
+    scans, errors = {}, []
+    for wanted in (r for d in names() for r in load(d).recipes.values()):
+        try:
+            scans[wanted.name] = load(wanted.domain).scan(folder, wanted)
+        except UsageError as error:  # a dataset.yaml speaks to one domain, and another does not understand it
+            errors.append(error)
+    if not scans:
+        raise errors[0]
+    name = max(scans, key=lambda name: (_labelled(scans[name]), len(scans[name].candidates)))
     return name, scans[name]
+
+
+def _labelled(scan: Any) -> int:
+    return sum(candidate.label is not None for candidate in scan.candidates)
