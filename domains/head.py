@@ -61,6 +61,9 @@ class Head:
     stratum: Callable[[Path], int] | None = None
     """Label entry -> class of the subject as a whole, 0 for nothing found. Label budgets then take groups of each class
     in turn: three patients without the finding teach nothing. None: labels are outlines, budgets are drawn blindly."""
+    counts_subjects: bool = False
+    """A label budget counts subjects and not groups: a drive is thousands of frames, each outlined by itself. Whole
+    groups are held out all the same."""
     write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
     """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""
 

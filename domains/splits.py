@@ -61,13 +61,34 @@ def split(subjects: Sequence[Subject], fold: str | None = None) -> Split:
     return Split(development, test, within_group)
 
 
+def budget_units(subjects: Sequence[Subject], single: bool) -> tuple[Subject, ...]:
+    """The subjects as a label budget counts them: by group, or each as a group of its own where they are `single`."""
+    if not single:
+        return tuple(subjects)
+    own = [{"group_id": s.subject_id, "split_bucket": split_bucket("subject", s.content_digest)} for s in subjects]
+    return tuple(s.model_copy(update=changed) for s, changed in zip(subjects, own, strict=True))
+
+
 def label_budget(
-    subjects: Sequence[Subject], groups: int | None, seed: int, strata: Mapping[str, int] | None = None
-) -> tuple[Subject, ...]:
-    """Subjects of the first `groups` groups in a seeded order: nested (3 in 10 in 30), equal for every arm."""
-    order = budget_order(subjects, seed, strata)
-    chosen = set(order if groups is None else order[:groups])
-    return tuple(s for s in sorted(subjects, key=_unkeyed) if s.group_id in chosen)
+    subjects: Sequence[Subject], budget: int | None, seed: int, strata: Mapping[str, int] | None = None, *,
+    single: bool = False,
+) -> tuple[Subject, ...]:  # fmt: skip
+    """Subjects of the first `budget` groups in a seeded order: nested (3 in 10 in 30), equal for every arm.
+
+    Where they are `single`, the first `budget` subjects.
+    """
+    return labelled_by(budget_order(budget_units(subjects, single), seed, strata)[:budget], subjects, single)
+
+
+def labelled_by(units: Sequence[str], subjects: Sequence[Subject], single: bool) -> tuple[Subject, ...]:
+    """The subjects of these groups, or these subjects where they are `single`, in an order without keys."""
+    chosen = set(units)
+    return tuple(s for s in sorted(subjects, key=_unkeyed) if unit_of(s, single) in chosen)
+
+
+def unit_of(subject: Subject, single: bool) -> str:
+    """What a label budget counts a subject as."""
+    return subject.subject_id if single else subject.group_id
 
 
 def budget_order(subjects: Sequence[Subject], seed: int, strata: Mapping[str, int] | None = None) -> list[str]:

@@ -133,6 +133,7 @@ def study(
     arms: Annotated[str | None, typer.Option(metavar="NAME,NAME,...", help="Only these arms. Default: all.", show_default=False)] = None,  # noqa: E501
     draws: Annotated[int, typer.Option(min=1, help="How often each fold's labels are drawn anew.")] = 1,
     screen: Annotated[bool, typer.Option("--screen", help="Instead of the arms: every objective that fits, behind a frozen encoder, on the first fold.")] = False,  # noqa: E501
+    robustness: Annotated[bool, typer.Option("--robustness", help="Judge scratch and the pretrained arms on disturbed images too: noise, blur, low contrast, another scanner.")] = False,  # noqa: E501
     test: Annotated[Path | None, typer.Option(metavar="SOURCE", help="Judge on another labelled folder instead of the folds' held-out groups.", show_default=False)] = None,  # noqa: E501
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Encoder weights of your own, as one more arm.", show_default=False)] = None,  # noqa: E501
     licence: Annotated[str, typer.Option(metavar="TEXT", help="Licence of the --init weights.", show_default=False)] = "",  # noqa: E501
@@ -151,7 +152,7 @@ def study(
         given = _given(init, wanted, c.home, licence, origin) if init else None
         result = run_study(
             wanted, c.home, label_budgets=budgets, test=test, folds=folds, arms=named, given=given, draws=draws,
-            screen=screen,
+            screen=screen, robustness=robustness,
         )  # fmt: skip
         c.done(result, *looking.study_lines(result))
 

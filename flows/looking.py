@@ -148,7 +148,7 @@ def budgets_of(text: str) -> list[int]:
 
 def study_lines(study: dict[str, Any]) -> list[str]:
     """The table of a study, its verdict and what to mind."""
-    lines = [f"{'arm':<44} {'labels':>6}  {study['primary']:<22} against scratch"]
+    lines = [f"{'arm':<44} {'labels':>6}  {study['primary']:<22} against scratch on the same images"]
     for row in study["table"]:
         budget = "-" if row["label_budget"] is None else str(row["label_budget"])
         gain = row["against_scratch"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,14 @@ from domains.errors import UsageError
 from domains.head import Head
 from domains.recipe import Recipe
 from pipelines.pretrain import given_by
-from ssl_models import objectives
+from ssl_models import disturb, objectives
 
 PROPOSAL = "proposal"
 FEW = (3, 10)
 """Label budgets of the arms that are about spending few labels well."""
+
+GENTLE = (("pretrain.learning_rate", "0.001"),)
+"""Of objectives that are not the recipe's own."""
 
 Start = Literal["trivial", "proposal", "scratch", "pretrained", "given"]
 
@@ -26,7 +29,7 @@ class Arm:
     """One competitor; everything that differs between arms is here."""
 
     name: str
-    kind: Literal["trivial", "scratch", "pretrained", "control", "strategy"]
+    kind: Literal["trivial", "scratch", "pretrained", "control", "strategy", "robustness"]
     what: str
     start: Start
     objective: str = ""
@@ -41,6 +44,8 @@ class Arm:
     """Which groups are labelled first."""
     budgets: tuple[int, ...] | None = None
     """The label budgets it is tried at; all by default."""
+    disturbed: str = ""
+    """Of `disturb.NAMES`: what its models' inputs suffer when they are judged. They are trained as without it."""
 
     @property
     def needs_training(self) -> bool:
@@ -53,7 +58,7 @@ class Arm:
     @property
     def rank(self) -> int:
         """Place in the queue: what the verdict needs comes first."""
-        return ("pretrained", "scratch", "trivial", "strategy", "control").index(self.kind)
+        return ("pretrained", "scratch", "trivial", "strategy", "control", "robustness").index(self.kind)
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """The recipe as this arm changes it."""
@@ -64,6 +69,8 @@ class Arm:
 def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | None = None) -> list[Arm]:
     """The arms of a study of this recipe, or those named; `given` is the folder of an encoder a user brought.
 
+    Every objective that fits the recipe's data may be named too.
+
     Raises:
         UsageError: an unknown name.
     """
@@ -71,9 +78,10 @@ def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | N
     if given is not None:
         what = "Weights from elsewhere, licence and source in their model.json."
         arms.append(Arm("given weights", "pretrained", what, "given", given=given.name))
-    known = {arm.name: arm for arm in arms}
     if wanted is None:
         return arms
+    others = {name: _instead(name) for name in objectives.fitting(given_by(recipe))}
+    known = others | {arm.name: arm for arm in arms}
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(f"unknown arms {', '.join(unknown)}; arms are {', '.join(known)}")
     return [known[name] for name in wanted]
@@ -92,9 +100,26 @@ def screened(recipe: Recipe) -> list[Arm]:
         Arm("scratch", "scratch", "A frozen random encoder: only the decoder learns.", "scratch", changes=frozen),
     ]
     for name in objectives.fitting(given_by(recipe)):
-        gentle = () if name == recipe.objective else (("pretrain.learning_rate", "0.001"),)
+        gentle = () if name == recipe.objective else GENTLE
         arms.append(Arm(name, "pretrained", objectives.caption(name), "pretrained", name, changes=frozen + gentle))
     return arms
+
+
+def under(name: str, disturbance: str) -> str:
+    """The name of an arm when its models are judged on disturbed images; without a disturbance its own."""
+    return f"{name} under {disturbance}" if disturbance else name
+
+
+def disturbed(arms: Sequence[Arm], budget: int) -> list[Arm]:
+    """The arms from scratch and from pretraining once more for each disturbance, at one label budget.
+
+    Their models are those of the undisturbed arms: only the judging differs.
+    """
+    return [
+        replace(arm, name=under(arm.name, name), kind="robustness", budgets=(budget,), disturbed=name,
+                what=f"The models of {arm.name}, judged on images with {words}.")
+        for name, words in disturb.WORDS.items() for arm in arms if arm.kind in ("scratch", "pretrained")
+    ]  # fmt: skip
 
 
 def _competitors(recipe: Recipe) -> Iterator[Arm]:
@@ -112,15 +137,19 @@ def _competitors(recipe: Recipe) -> Iterator[Arm]:
 
 def _pretrained(recipe: Recipe) -> Iterator[Arm]:
     """The recipe's own objective first, then others, then other ways to choose what is labelled."""
-    own, gentle, domain = recipe.objective, (("pretrain.learning_rate", "0.001"),), load(recipe.domain)
-    what = "Pretrained with {} instead, at the learning rate of 1e-3 that reconstruction and painting were tuned at."
+    own, domain = recipe.objective, load(recipe.domain)
     yield Arm(own, "pretrained", "The recipe as it is.", "pretrained", objective=own)
     for name in ("mae", "anomaly_synthesis"):
         if name != own and (domain.paints(recipe) or not objectives.needs(name).painter):
-            yield Arm(name, "pretrained", what.format(name), "pretrained", objective=name, changes=gentle)
+            yield _instead(name)
     for name in ("foreground_aware_random", "next") if domain.heads[recipe.head].dense else ("next",):
         what = f"As {own}; the strategy {name} says which groups are labelled."
         yield Arm(f"labels by {name}", "strategy", what, "pretrained", objective=own, strategy=name, budgets=FEW)
+
+
+def _instead(objective: str) -> Arm:
+    what = f"Pretrained with {objective} instead, at the learning rate of 1e-3 that most objectives were tuned at."
+    return Arm(objective, "pretrained", what, "pretrained", objective, changes=GENTLE)
 
 
 def _controls(recipe: Recipe) -> Iterator[Arm]:
@@ -128,6 +157,9 @@ def _controls(recipe: Recipe) -> Iterator[Arm]:
     yield Arm(
         "frozen random encoder", "control", "Only the decoder learns, on random features.", "scratch", changes=frozen
     )
+    twice = (("finetune.steps", str(2 * recipe.finetune.steps)),)
+    what = "As scratch, for twice as long: no gain, if scratch has reached its plateau."
+    yield Arm("scratch for twice the steps", "control", what, "scratch", changes=twice, budgets=FEW)
     shuffled, noise = ((("pretrain.control", kind),) for kind in ("shuffled", "noise"))
     if objectives.needs(recipe.objective).proposals:
         what = "Every subject gets another one's proposal."

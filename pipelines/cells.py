@@ -24,6 +24,7 @@ from pipelines.models import open_model, predictor
 from pipelines.next import order
 from pipelines.pretrain import pretrain
 from pipelines.progress import Progress
+from ssl_models.disturb import WORDS
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _scores(
     judged = loaded.info["sha256"] if loaded else [head.name, arm.start, manifest.contract.input_rules()]
 
     def write(out: Path) -> dict[str, Any]:
-        predict = predictor(loaded) if loaded else _rule(arm, head, manifest)
+        predict = predictor(loaded, arm.disturbed) if loaded else _rule(arm, head, manifest)
         cases = []
         with Progress(f"judge {arm.name}", len(subjects), unit="cases") as progress:
             for subject in subjects:
@@ -125,7 +126,8 @@ def _scores(
                 progress.advance()
         return {"cases": cases}
 
-    key = store.key("scores", [judged, pairs, *(["details"] if head.pool else [])])
+    disturbed = [arm.disturbed, WORDS[arm.disturbed]] if arm.disturbed else []  # its words tell its strength
+    key = store.key("scores", [judged, pairs, *(["details"] if head.pool else []), *disturbed])
     store.build("scores", key, write)
     cases: list[dict[str, Any]] = store.facts("scores", key)["cases"]
     return cases

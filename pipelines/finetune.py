@@ -15,7 +15,7 @@ from domains.head import Head
 from domains.manifest import Contract, Labels, Manifest, Subject
 from domains.recipe import Recipe
 from domains.splits import label_budget as within_budget
-from domains.splits import split
+from domains.splits import labelled_by, split, unit_of
 from domains.store import Store
 from pipelines.checkpoint import write_model
 from pipelines.dataset import label_entries, open_dataset, strata_of, subject_entries
@@ -51,9 +51,11 @@ def finetune(
         home: the store, runs and registry.
         encoder: folder of a pretrained encoder, or None to start from scratch. Where it brings a decoder of the
             right shape, that is kept too.
-        label_budget: how many labelled groups may be used (all by default); no label is put aside for validation.
-            0 keeps the encoder and its decoder as they are: a model with zero labels.
-        label_groups: the labelled groups that may be used, named instead of counted.
+        label_budget: how many labelled groups (subjects, where the head counts these) may be used (all by default);
+            no label is put aside for validation. 0 keeps the encoder and its decoder as they are: a model with zero
+            labels.
+        label_groups: the labelled groups (subjects, where the head counts these) that may be used, named instead of
+            counted.
         teacher: folder of a model whose masks stand in for the labels of all other development subjects, which
             together count as much as the labelled ones.
         data: a manifest to use instead of the newest.
@@ -69,16 +71,18 @@ def finetune(
     manifest, labels = open_dataset(recipe, home, data)
     development = split(manifest.subjects, recipe.fold).development
     labelled = [s for s in development if s.subject_id in labels.entries]
+    head = load(recipe.domain).heads[recipe.head]
+    single = head.counts_subjects
     if label_groups is None:
-        strata = strata_of(load(recipe.domain).heads[recipe.head], store, labels, labelled)
-        subjects = within_budget(labelled, label_budget, recipe.seed, strata)
+        strata = strata_of(head, store, labels, labelled)
+        subjects = within_budget(labelled, label_budget, recipe.seed, strata, single=single)
     else:
-        subjects = tuple(s for s in labelled if s.group_id in set(label_groups))
+        subjects = labelled_by(label_groups, labelled, single)
     if not subjects and label_budget != 0:
         raise NothingUsable(f"no labelled development subject for {recipe.name}: ingest masks first")
     start = open_model(encoder) if encoder is not None else None
-    others = _others(development, subjects)
-    weight = float(len({s.group_id for s in subjects}))
+    known = {unit_of(s, single) for s in subjects}
+    others, weight = tuple(s for s in development if unit_of(s, single) not in known), float(len(known))
     if subjects and others and teacher is None and start is not None and recipe.finetune.self_training:
         teacher = _zero_label_model(recipe, home, encoder, start, manifest.contract, data)
         weight = recipe.finetune.self_training
@@ -109,11 +113,6 @@ class _Taught:
     subjects: tuple[Subject, ...]
     weight: float
     """How many labelled groups they count as."""
-
-
-def _others(development: Sequence[Subject], labelled: Sequence[Subject]) -> tuple[Subject, ...]:
-    known = {s.group_id for s in labelled}
-    return tuple(s for s in development if s.group_id not in known)
 
 
 def finetune_key(

@@ -18,6 +18,7 @@ from domains.recipe import Recipe
 from pipelines.checkpoint import read_model
 from pipelines.runtime import inference
 from ssl_models import encoders
+from ssl_models.disturb import Disturbed
 
 
 class DenseModel(nn.Module):
@@ -108,9 +109,15 @@ def load_model(loaded: Loaded) -> DenseModel:
     return model.eval()
 
 
-def predictor(loaded: Loaded) -> Callable[[Path], Prediction]:
-    """Subject entry -> what the model predicts for it, at the model's precision; the network is loaded once."""
-    network, head = load_model(loaded), loaded.domain.heads[loaded.recipe.head]
+def predictor(loaded: Loaded, disturbance: str = "") -> Callable[[Path], Prediction]:
+    """Subject entry -> what the model predicts for it, at the model's precision; the network is loaded once.
+
+    With a disturbance of `disturb.NAMES` it sees the subject disturbed.
+    """
+    network: nn.Module = load_model(loaded)
+    head = loaded.domain.heads[loaded.recipe.head]
+    if disturbance:
+        network = Disturbed(network, disturbance, time_axis=loaded.contract.time_axis).eval()
 
     def predict(entry: Path) -> Prediction:
         with inference(loaded.recipe.precision):

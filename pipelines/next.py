@@ -17,7 +17,7 @@ from domains.errors import NothingUsable, UsageError
 from domains.head import Prediction
 from domains.manifest import Manifest, Subject
 from domains.recipe import Recipe
-from domains.splits import budget_order, split
+from domains.splits import budget_order, budget_units, split
 from domains.store import Missing, Store
 from pipelines.dataset import open_dataset
 from pipelines.embed import embeddings
@@ -193,11 +193,13 @@ def order(
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"unknown strategy {strategy!r}; strategies are {', '.join(STRATEGIES)}")
+    head = load(recipe.domain).heads[recipe.head]
+    subjects = budget_units(subjects, head.counts_subjects)
     groups = budget_order(subjects, seed, strata if strategy == "random" else None)
     if strategy == "random":
         return groups
     foreground = None
-    if load(recipe.domain).heads[recipe.head].dense:
+    if head.dense:
         foreground = by_group(expected_foreground(recipe, home, manifest, subjects)[:, 0], subjects, groups)
     if strategy == "foreground_aware_random":
         if foreground is None:
@@ -289,8 +291,8 @@ def next_groups(recipe: Recipe, home: Path, count: int) -> Suggestion:
     manifest, labels = open_dataset(recipe, home)
     parts = split(manifest.subjects, recipe.fold)
     subjects = parts.development
-    if parts.within_group:
-        subjects = tuple(s.model_copy(update={"group_id": s.subject_id}) for s in subjects)
+    head = load(recipe.domain).heads[recipe.head]
+    subjects = budget_units(subjects, parts.within_group or head.counts_subjects)
     if not subjects:
         raise NothingUsable("no development subject to label: every group is held out; ingest more groups")
     groups = budget_order(subjects, recipe.seed)
@@ -300,7 +302,7 @@ def next_groups(recipe: Recipe, home: Path, count: int) -> Suggestion:
     if len(labelled) == len(groups):
         return Suggestion((), len(groups), len(labelled), len(partly), None, None)
     encoder = _in_store(lambda: pretrain(recipe, home))
-    model, dense = None, load(recipe.domain).heads[recipe.head].dense
+    model, dense = None, head.dense
     if dense and len(labelled) >= UNCERTAIN_FROM and not parts.within_group:
         model = _in_store(lambda: finetune(recipe, home, encoder=encoder))
     rows = by_group(embeddings(encoder, home, recipe, manifest, subjects), subjects, groups)

@@ -15,7 +15,7 @@ from domains.head import Head
 from domains.manifest import Labels, Manifest
 from domains.recipe import Recipe
 from domains.store import Store
-from pipelines.arms import PROPOSAL, Arm
+from pipelines.arms import PROPOSAL, Arm, under
 from pipelines.cells import Cell, run_cell
 from pipelines.dataset import open_dataset
 from pipelines.ingest import take_in
@@ -24,6 +24,7 @@ from pipelines.label_meter import SCRATCH, OfSets, read_meter, scores_of, worth_
 from pipelines.report_data import words
 from pipelines.study_plan import Plan, plan_cells
 from pipelines.study_report import write_study
+from ssl_models.disturb import WORDS
 
 Cases = list[dict[str, Any]]
 """Judged subjects, each with its arm, label budget, fold, group, score and, for metrics of sets, details."""
@@ -120,7 +121,7 @@ def _summary(
         "title": f"When does pretraining save labels? {recipe.name}",
         "subjects": len(tested), "groups": len(set(tested.values())),
         "label_budgets": sorted({c.label_budget for c in cells if c.label_budget is not None}),
-        "arms": [{"name": a.name, "what": a.what, "kind": a.kind} for a in arms],
+        "arms": [{"name": a.name, "what": a.what, "kind": a.kind, "disturbed": a.disturbed} for a in arms],
         "table": table,
         "cells": [{"arm": c.arm.name, "label_budget": c.label_budget, "fold": c.fold, "draw": c.draw,
                    "model": results[c]["model"], "seconds": results[c]["seconds"]} for c in cells],
@@ -138,12 +139,13 @@ def _pooled(head: Head, cases: Sequence[dict[str, Any]]) -> bool:
 
 
 def _row(cases: Cases, arm: Arm, budget: int | None, head: Head, of_sets: OfSets | None) -> dict[str, Any]:
-    mine, trivial = _of(cases, arm.name, budget), head.trivial_name
-    to_scratch, to_trivial = _of(cases, SCRATCH, budget), _of(cases, trivial, None)
+    """An arm at a budget; a disturbed one beside scratch under the same disturbance, and no rule, which saw none."""
+    mine, trivial, scratch = _of(cases, arm.name, budget), head.trivial_name, under(SCRATCH, arm.disturbed)
+    to_scratch, to_trivial = _of(cases, scratch, budget), [] if arm.disturbed else _of(cases, trivial, None)
     return {
         "arm": arm.name, "label_budget": budget, **_figure(mine, of_sets),
         "note": SEEN if head.accounting and not budget else "",
-        "against_scratch": None if arm.name == SCRATCH else _difference(mine, to_scratch, of_sets),
+        "against_scratch": None if arm.name == scratch else _difference(mine, to_scratch, of_sets),
         "against_trivial": None if arm.name == trivial else _difference(mine, to_trivial, of_sets),
     }  # fmt: skip
 
@@ -283,10 +285,20 @@ def _accounting(head: Head, plan: Plan, groups: int, elsewhere: bool) -> list[st
     return [
         where,
         "Pretraining sees the images of a fold's other groups and no label; the fold's test groups are left out.",
-        "A label budget K is the first K groups of one seeded order: nested, and equal for all arms of a fold.",
+        f"A label budget K is the first K {'subjects' if head.counts_subjects else 'groups'} of one seeded order: "
+        "nested, and equal for all arms of a fold.",
         "No label is used for early stopping or model selection; all arms fine-tune for the same number of steps.",
+        *([_disturbances()] if plan.robustness else []),
         *head.accounting,
     ]
+
+
+def _disturbances() -> str:
+    return (
+        "Under a disturbance nothing is trained: the same models see the test images, after their preparation, with "
+        + "; with ".join(f"{words} ({name})" for name, words in WORDS.items())
+        + ". These strengths were chosen by eye, not by scores."
+    )
 
 
 def _how_judged(head: Head, pooled: bool) -> list[str]:

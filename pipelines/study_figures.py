@@ -47,17 +47,19 @@ def curve(study: Mapping[str, Any]) -> bytes:
     """Mean score over label budget with 95 % intervals: a line an arm, a dashed horizontal a trivial competitor.
 
     The axis of budgets is log(1 + budget), which shows 0. An arm's name stands where its line ends. The main arm is
-    the thick one with a band, scratch is black, controls are dotted.
+    the thick one with a band, scratch is black, controls are dotted. What was judged on disturbed images is left to the
+    table: a point at one budget is no curve.
     """
     figure, (axes,) = _axes(7.6, 4.6, 1)
     budgets = columns(study)
     places = np.log1p(budgets)
     right = max(float(places[-1]) + 0.18, float(places[0]) + 1.0)
-    rows = {arm["name"]: _rows(study, arm["name"]) for arm in study["arms"]}
-    others = [a["name"] for a in study["arms"] if a["kind"] not in ("trivial", "scratch") and not _main(study, a)]
-    moving = [arm for arm in study["arms"] if any(row["label_budget"] is not None for row in rows[arm["name"]])]
+    arms = [arm for arm in study["arms"] if arm["kind"] != "robustness"]
+    rows = {arm["name"]: _rows(study, arm["name"]) for arm in arms}
+    others = [a["name"] for a in arms if a["kind"] not in ("trivial", "scratch") and not _main(study, a)]
+    moving = [arm for arm in arms if any(row["label_budget"] is not None for row in rows[arm["name"]])]
     ends: list[End] = []
-    for arm in study["arms"]:
+    for arm in arms:
         place = moving.index(arm) - (len(moving) - 1) / 2 if arm in moving else 0.0
         style = _style(study, arm, others)
         for row in rows[arm["name"]]:

@@ -13,9 +13,9 @@ from domains.errors import NothingUsable
 from domains.head import Head
 from domains.manifest import Labels, Manifest
 from domains.recipe import Recipe
-from domains.splits import split
+from domains.splits import split, unit_of
 from domains.store import Store
-from pipelines.arms import Arm, arms_of, screened
+from pipelines.arms import Arm, arms_of, disturbed, screened
 from pipelines.cells import Cell
 from pipelines.dataset import label_entries, open_dataset, subject_entries
 from pipelines.finetune import Supervised
@@ -30,7 +30,7 @@ class Plan:
     """What a study compares."""
 
     label_budgets: Sequence[int]
-    """Numbers of labelled groups; 0 asks for the models with zero labels."""
+    """Numbers of labelled groups (subjects, where the head counts these); 0 asks for the models with zero labels."""
     folds: int = 3
     """Parts of the groups, at least two; each is held out once."""
     arms: Sequence[str] | None = None
@@ -41,9 +41,14 @@ class Plan:
     """How often the labelled groups of each fold, and the first weights of the heads, are drawn anew."""
     screen: bool = False
     """Every objective that fits, behind a frozen encoder, on the first fold alone: to choose which are worth folds."""
+    robustness: bool = False
+    """The models from scratch and from pretraining judged on disturbed images too, at the largest label budget."""
 
-    def arms_for(self, recipe: Recipe) -> list[Arm]:
-        return screened(recipe) if self.screen else arms_of(recipe, self.arms, self.given)
+    def arms_for(self, recipe: Recipe, most: int) -> list[Arm]:
+        """The arms; `most` is the largest label budget that every fold has."""
+        arms = screened(recipe) if self.screen else arms_of(recipe, self.arms, self.given)
+        largest = max((k for k in self.label_budgets if k <= most), default=0)
+        return [*arms, *disturbed(arms, largest)] if self.robustness else arms
 
 
 def plan_cells(recipe: Recipe, home: Path, manifest: Manifest, labels: Labels, plan: Plan) -> list[Cell]:
@@ -56,19 +61,21 @@ def plan_cells(recipe: Recipe, home: Path, manifest: Manifest, labels: Labels, p
     if not labels.entries:
         raise NothingUsable(f"no labelled subject for {recipe.name}: ingest masks first")
     names = [f"{i}/{plan.folds}" for i in range(1, plan.folds + 1)][: 1 if plan.screen else None]
-    smallest = min(_labelled_groups(manifest, labels, fold) for fold in names)
     head, classes = load(recipe.domain).heads[recipe.head], manifest.contract.num_classes
+    smallest = min(_most_labels(manifest, labels, fold, head) for fold in names)
     cells = [
         Cell(arm, budget, fold, recipe.changed({"fold": fold}).to_yaml(), str(home), draw=draw)
-        for arm in plan.arms_for(recipe) for budget in _budgets(arm, plan.label_budgets, smallest, head, classes)
+        for arm in plan.arms_for(recipe, smallest)
+        for budget in _budgets(arm, plan.label_budgets, smallest, head, classes)
         for fold in names for draw in range(plan.draws if budget else 1)
     ]  # fmt: skip
     return sorted(cells, key=lambda cell: (cell.arm.needs_training, cell.label_budget or 0, cell.draw, cell.arm.rank))
 
 
-def _labelled_groups(manifest: Manifest, labels: Labels, fold: str) -> int:
-    """How many groups a fold could label."""
-    return len({s.group_id for s in split(manifest.subjects, fold).development if s.subject_id in labels.entries})
+def _most_labels(manifest: Manifest, labels: Labels, fold: str, head: Head) -> int:
+    """The largest label budget of a fold."""
+    labelled = [s for s in split(manifest.subjects, fold).development if s.subject_id in labels.entries]
+    return len({unit_of(s, head.counts_subjects) for s in labelled})
 
 
 def _budgets(arm: Arm, wanted: Sequence[int], most: int, head: Head, classes: int) -> list[int | None]:
@@ -81,10 +88,12 @@ def _budgets(arm: Arm, wanted: Sequence[int], most: int, head: Head, classes: in
 
 def expected_seconds(recipe: Recipe, home: Path, cells: Sequence[Cell], workers: int) -> float:
     """How long the cells will take if the store has none of them: their steps at the rate of a short trial."""
-    trained = [cell for cell in cells if cell.arm.needs_training]
-    finetuned = sum((2 if cell.arm.taught else 1) * (cell.label_budget != 0) for cell in trained)
-    pretrained = len({(cell.arm.objective, cell.fold) for cell in trained if cell.arm.objective})
-    steps = finetuned * recipe.finetune.steps + pretrained * recipe.pretrain.steps
+    trained = [cell for cell in cells if cell.arm.needs_training and not cell.arm.disturbed]
+    finetuned = sum(
+        (2 if cell.arm.taught else 1) * cell.arm.recipe(recipe).finetune.steps for cell in trained if cell.label_budget
+    )
+    pretrained = len({(cell.arm.objective, cell.arm.changes, cell.fold) for cell in trained if cell.arm.objective})
+    steps = finetuned + pretrained * recipe.pretrain.steps
     return steps * _seconds_a_step(recipe, home) / workers
 
 

@@ -162,11 +162,6 @@ def _page(
     smallest = min(pairs, default=None)
     groups = extremes(pairs[smallest]) if smallest is not None else ([], [])
     titles = ("Where pretraining helped most", "Where pretraining hurt most")
-    spent = [
-        (arm["name"], len(cells), sum(cell["seconds"] or 0 for cell in cells))
-        for arm in study["arms"]
-        if (cells := [cell for cell in study["cells"] if cell["arm"] == arm["name"]])
-    ]
     return templates().get_template("study_report.html.j2").render(
         study=study,
         lines=lines(study),
@@ -181,8 +176,20 @@ def _page(
         pictures={what: figures.data_uri(files[what][1]) for what in ("curve", "scatter") if what in files},
         shown=sorted(pairs)[: study_figures.MOST_PANELS],
         cases=[(title, overlays.both(group)) for title, group in zip(titles, groups, strict=True)],
-        spent=spent,
+        spent=_spent(study),
     )  # fmt: skip
+
+
+def _spent(study: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """Name of each arm, the models that it was the first to use, and its seconds."""
+    found, known = [], {None}
+    for arm in study["arms"]:
+        cells = [cell for cell in study["cells"] if cell["arm"] == arm["name"]]
+        models = {cell["model"] for cell in cells} - known
+        known |= models
+        if cells:
+            found.append((str(arm["name"]), len(models), float(sum(cell["seconds"] or 0 for cell in cells))))
+    return found
 
 
 def _scratch(study: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.arms import under
+from pipelines.label_meter import SCRATCH
 from pipelines.report_data import words
 
 KINDS = {
@@ -18,6 +20,7 @@ KINDS = {
     "pretrained": "pretrained without labels first",
     "strategy": "another way to spend or stretch labels",
     "control": "negative control: must show no gain",
+    "robustness": "the same models, judged on disturbed images",
 }
 """Every kind of arm, in the order of the table, and what it is."""
 PARTS = ("mean", "low", "high", "n")
@@ -125,11 +128,15 @@ def legend(study: Mapping[str, Any]) -> str:
     tested = Counter((case["arm"], case["label_budget"], case["subject_id"]) for case in study["cases"])
     folds = f" in {study['folds']} folds" if study["folds"] > 1 else ""
     once = f"each tested once{folds}" if max(tested.values(), default=1) == 1 else f"each its mean over models{folds}"
+    disturbed = (
+        " Under a disturbance the same models are judged on disturbed images, beside scratch on these."
+        if any(arm["kind"] == "robustness" for arm in study["arms"]) else ""
+    )  # fmt: skip
     size = f"{study['subjects']} test subjects of {study['groups']} groups (such as patients), {once}"
     return (
         f"Each figure: {measured(study)} over {size}, with its 95 % interval{known}. Columns: labelled "
         "groups used for training. Then the difference to scratch on the same subjects with the same labels (where "
-        f"there is no scratch, to {trivial(study)}), and its 95 % interval; bold where that leaves out zero."
+        f"there is no scratch, to {trivial(study)}), and its 95 % interval; bold where that leaves out zero.{disturbed}"
     )
 
 
@@ -153,7 +160,9 @@ def _cell(study: Mapping[str, Any], arm: Mapping[str, Any], row: Mapping[str, An
     compared = row["against_scratch"] or row["against_trivial"]
     if arm["kind"] in ("trivial", "scratch") or not compared or compared["mean"] is None:
         return Cell(f"{row['mean']:.3f}", interval, note=row["note"])
-    to = "" if row["against_scratch"] else trivial(study)
+    to = trivial(study)
+    if row["against_scratch"]:
+        to = under(SCRATCH, arm["disturbed"]) if arm.get("disturbed") else ""
     ends = [compared["low"], compared["high"]]
     sure = None not in ends and not ends[0] <= 0 <= ends[1]
     around = f" ({ends[0]:.3f} to {ends[1]:.3f})" if None not in ends else " (no interval)"

@@ -6,7 +6,7 @@ import pytest
 
 from domains.errors import GateRefused, UsageError
 from domains.manifest import Subject
-from domains.splits import budget_order, label_budget, refuse_leak, split, split_bucket
+from domains.splits import budget_order, budget_units, label_budget, refuse_leak, split, split_bucket
 
 
 def subject(i: int, group: int | None = None, bucket: int | None = None) -> Subject:
@@ -96,3 +96,12 @@ def test_budget_order__classes_take_turns_in_the_order_they_had() -> None:
         assert [g for g in balanced if strata[g] == value] == [g for g in blind if strata[g] == value]
     chosen = {k: {s.group_id for s in label_budget(subjects, k, 0, strata)} for k in (2, 6, None)}
     assert chosen[2] < chosen[6] < chosen[None] and sum(strata[g] for g in chosen[6]) == 3
+
+
+def test_label_budget__of_single_subjects__nested_and_from_every_group() -> None:
+    subjects = [subject(i, group=i // 20) for i in range(60)]  # three drives of twenty frames
+    chosen = {k: {s.subject_id for s in label_budget(subjects, k, seed=0, single=True)} for k in (5, 20, None)}
+    assert (len(chosen[5]), len(chosen[20]), len(chosen[None])) == (5, 20, 60)
+    assert chosen[5] < chosen[20] < chosen[None]
+    assert len({s.group_id for s in label_budget(subjects, 20, seed=0, single=True)}) == 3
+    assert budget_units(subjects, single=False) == tuple(subjects)

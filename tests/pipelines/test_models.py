@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from domains.errors import ContractMismatch, RecipeError, UsageError
 from domains.manifest import Contract
 from domains.recipe import Recipe
 from pipelines.finetune import finetune
-from pipelines.models import Loaded, new_model, refuse_unfit_encoder, start_from
+from pipelines.models import Loaded, new_model, predictor, refuse_unfit_encoder, start_from
 from pipelines.pretrain import pretrain
+from ssl_models import disturb
 
 PLANS: dict[str, dict[str, Any]] = {
     "resunet": {"crop_shape": (32, 32), "pooling": ((1, 1), (2, 2), (2, 2)), "patch_shape": (8, 8)},
@@ -129,3 +131,16 @@ def test_refuse_unfit_encoder__clips_wanted_volumes_given__before_any_work(encod
     volume = contract("slow", 1, time_axis=False)
     with pytest.raises(RecipeError, match="needs clips"):
         new_model(recipe, volume)
+
+
+@pytest.mark.parametrize("encoder", ["resunet", "slow"])
+def test_predictor__disturbance__the_network_sees_disturbed_crops(encoder: str) -> None:
+    of, recipe = contract(encoder, 3), recipe_with(encoder)
+    x = torch.randn(1, 3, *of.crop_shape, generator=torch.Generator().manual_seed(2))
+    seen = {Path("plain"): x, Path("blurred"): disturb.blur(x, of.time_axis)}
+    head: Any = SimpleNamespace(predict=lambda network, entry, contract: network(seen[entry]))
+    domain: Any = SimpleNamespace(heads={recipe.head: head})
+    loaded = Loaded(Path(), dict(new_model(recipe, of).state_dict()), {"kind": "model"}, domain, recipe, of)
+    expected, plain = predictor(loaded)(Path("blurred")), predictor(loaded)(Path("plain"))
+    found = predictor(loaded, "blur")(Path("plain"))
+    assert torch.equal(found, expected) and not torch.equal(found, plain)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from domains.errors import UsageError
 from domains.recipe import Recipe
 from domains.store import Missing, Store
 from pipelines import cells, study, study_report
+from pipelines.arms import under
 from pipelines.checkpoint import read_model
 from pipelines.dataset import open_dataset
 from pipelines.ingest import ingest
+from pipelines.models import Loaded
 from pipelines.study import Studied
 from pipelines.study_plan import Plan, plan_cells
+from ssl_models import disturb
 
 BUDGETS = (0, 2, 3)
 ARMS = ("scratch", "proposals", "proposal")
@@ -168,3 +172,54 @@ def test_warnings__a_pupil_below_its_teacher_is_named() -> None:
     assert study._warnings(table) == [
         "with zero labels the network (0.500) is not better than the rule it learned from (0.600)"
     ]
+
+
+def _stand_in(loaded: Loaded, disturbance: str = "") -> Callable[[Path], Any]:
+    """Stands for a predictor: a number that depends on the model, the disturbance and the subject."""
+    seed = f"{loaded.info['sha256']} {disturbance} "
+    return lambda entry: sha256((seed + entry.name).encode()).digest()[0]
+
+
+def test_study__robustness__the_same_models_disturbed_beside_scratch_disturbed(
+    studied: Studied, home: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the undisturbed models have scored is in the store; judging the others would take a minute."""
+    monkeypatch.setattr(cells, "predictor", _stand_in)
+    monkeypatch.setattr(cells, "_judged", lambda head, prediction, entry, label: {"score": prediction / 255})
+    monkeypatch.setattr(study_report, "MOST_CASES", 0)
+    trained = sorted(home.glob("store/finetune/*"))
+    planned = Plan(label_budgets=(*BUDGETS, 99), folds=2, arms=ARMS, robustness=True)
+    result = study.study(recipe, home, planned).result
+    assert sorted(home.glob("store/finetune/*")) == trained
+
+    more = {(under(arm, name), 3) for arm in ("scratch", "proposals") for name in disturb.NAMES}
+    rows = {(row["arm"], row["label_budget"]): row for row in result["table"]}
+    assert rows.keys() == {(row["arm"], row["label_budget"]) for row in studied.result["table"]} | more
+    models = {(c["arm"], c["label_budget"], c["fold"]): c["model"] for c in result["cells"]}
+    assert all(models[arm, k, "1/2"] == models[arm.split(" under ")[0], k, "1/2"] is not None for arm, k in more)
+
+    scores: dict[str, dict[str, float]] = {}
+    for case in result["cases"]:
+        if case["label_budget"] == 3:
+            scores.setdefault(case["arm"], {})[case["subject_id"]] = case["score"]
+    mine, beside = scores["proposals under noise"], scores["scratch under noise"]
+    assert mine.keys() == scores["scratch"].keys() and mine != scores["proposals under blur"]
+    gain = rows["proposals under noise", 3]["against_scratch"]["mean"]
+    assert gain == pytest.approx(sum(mine[s] - beside[s] for s in mine) / len(mine))
+    assert rows["scratch under noise", 3]["against_scratch"] is None
+    assert all(rows[key]["against_trivial"] is None for key in more)
+
+    same = ("verdict", "worth", "meter", "by_fold", "warnings", "main_arm", "label_budgets", "subjects")
+    assert all(result[key] == studied.result[key] for key in same)
+    assert [row for row in result["table"] if (row["arm"], row["label_budget"]) not in more] == studied.result["table"]
+    assert sum("Gaussian noise" in sentence for sentence in result["accounting"]) == 1
+
+
+def test_plan__robustness__judged_when_all_else_at_the_largest_budget_is(recipe: Recipe, home: Path) -> None:
+    manifest, labels = open_dataset(recipe, home)
+    wanted = Plan(label_budgets=(0, 2, 3, 99), folds=2, screen=True, robustness=True)
+    planned = plan_cells(recipe, home, manifest, labels, wanted)
+    more = [cell for cell in planned if cell.arm.kind == "robustness"]
+    assert planned[-len(more) :] == more and {cell.label_budget for cell in more} == {3}
+    trained = {cell.arm.name for cell in planned if cell.arm.kind in ("scratch", "pretrained")}
+    assert {cell.arm.name for cell in more} == {under(arm, name) for arm in trained for name in disturb.NAMES}

@@ -250,3 +250,23 @@ def test_overlays__drawn_by_the_cells_model_and_left_out_with_a_reason(tmp_path,
     assert overlays.of(case | {"fold": "3/3"}) == (None, "This arm kept no model.")
     assert overlays.of(case | {"subject_id": "nobody"}) == (None, "The subject or its label is no longer in the store.")
     assert Overlays({"cells": cells, "labels": "gone"}, store).of(case)[0] is None
+
+
+def test_write_study__disturbed_arms__in_the_table_beside_scratch_disturbed_and_not_in_the_curve(written, tmp_path):
+    study = a_study()
+    for name in ("scratch", "anomalies"):
+        study["arms"].append({"name": f"{name} under blur", "what": "", "kind": "robustness", "disturbed": "blur"})
+        rows = [row_of(study, name, 10) | {"arm": f"{name} under blur", "against_trivial": None}]
+        study["table"] += rows
+        study["cells"] += [c | {"arm": f"{name} under blur"} for c in study["cells"] if c["arm"] == name][-3:]
+    write_study(study, tmp_path, tmp_path)
+    cells = markdown_cells(study)
+    assert list(cells)[-2:] == ["scratch under blur", "anomalies under blur"]
+    assert cells["scratch under blur"] == ["–", "–", "0.600 (0.54-0.66)"]
+    assert cells["anomalies under blur"][2] == "0.610 (0.55-0.67); +0.010 (-0.050 to 0.070) to scratch under blur"
+    assert "judged on disturbed images" in as_markdown(study)
+    for file in ("curve.png", "scatter.png"):
+        assert (tmp_path / file).read_bytes() == (written[1] / file).read_bytes()
+    trainings = re.findall(r"<tr><td>([\w ]+)</td><td class=\"n\">(\d+)<", (tmp_path / "report.html").read_text())
+    assert dict(trainings) == {"threshold": "0", "scratch": "6", "anomalies": "9", "noise": "3",
+                               "scratch under blur": "0", "anomalies under blur": "0"}  # fmt: skip

@@ -66,4 +66,5 @@ HEAD = Head(
     accounting=("The thirds of the trivial competitor were not fitted to anything.",),
     pool=dense.pool,
     write_mask=dense.write_mask,
+    counts_subjects=True,
 )
