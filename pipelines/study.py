@@ -119,6 +119,7 @@ def _summary(
     return {
         "schema_version": 1, "recipe": recipe.name, **judged_by, "folds": plan.folds, "draws": plan.draws,
         "title": f"When does pretraining save labels? {recipe.name}",
+        "label_unit": "subjects" if head.counts_subjects else "groups",
         "subjects": len(tested), "groups": len(set(tested.values())),
         "label_budgets": sorted({c.label_budget for c in cells if c.label_budget is not None}),
         "arms": [{"name": a.name, "what": a.what, "kind": a.kind, "disturbed": a.disturbed} for a in arms],

@@ -72,7 +72,7 @@ def curve(study: Mapping[str, Any]) -> bytes:
             ends.append(End(x, y, named(arm), style, _main(study, arm)))
     axes.set_xticks(places, [f"{budget:g}" for budget in budgets])
     axes.set_xlim(float(places[0]) - 0.18, right)
-    axes.set_xlabel("labelled groups (such as patients) used for training")
+    axes.set_xlabel(f"labelled {study.get('label_unit', 'groups')} used for training")
     axes.set_ylabel(f"{measured(study)}, {study['subjects']} test subjects (bars: 95 %)")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     _name(axes, ends, right)
@@ -116,7 +116,7 @@ def scatter(
         inside = panel.transAxes
         panel.text(0.04, 0.95, f"{better} better", color=BETTER_INK, va="top", fontsize=8.5, transform=inside)
         panel.text(0.96, 0.05, f"{worse} worse", color=WORSE_INK, ha="right", fontsize=8.5, transform=inside)
-        panel.set(xlim=ends, ylim=ends, aspect="equal", title=f"{budget:g} labelled groups")
+        panel.set(xlim=ends, ylim=ends, aspect="equal", title=f"{budget:g} labels")
         panel.title.set_fontsize(10)
         panel.set_xlabel(f"{words(primary)}, {scratch}", parse_math=False)
     panels[0].set_ylabel(f"{words(primary)}, {pretrained}", parse_math=False)

@@ -133,10 +133,11 @@ def legend(study: Mapping[str, Any]) -> str:
         if any(arm["kind"] == "robustness" for arm in study["arms"]) else ""
     )  # fmt: skip
     size = f"{study['subjects']} test subjects of {study['groups']} groups (such as patients), {once}"
+    unit = study.get("label_unit", "groups")
     return (
-        f"Each figure: {measured(study)} over {size}, with its 95 % interval{known}. Columns: labelled "
-        "groups used for training. Then the difference to scratch on the same subjects with the same labels (where "
-        f"there is no scratch, to {trivial(study)}), and its 95 % interval; bold where that leaves out zero.{disturbed}"
+        f"Each figure: {measured(study)} over {size}, with its 95 % interval{known}. Columns: labelled {unit} used for "
+        "training. Then the difference to scratch on the same subjects with the same labels (where there is no scratch, "
+        f"to {trivial(study)}), and its 95 % interval; bold where that leaves out zero.{disturbed}"
     )
 
 
