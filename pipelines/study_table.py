@@ -136,8 +136,8 @@ def legend(study: Mapping[str, Any]) -> str:
     unit = study.get("label_unit", "groups")
     return (
         f"Each figure: {measured(study)} over {size}, with its 95 % interval{known}. Columns: labelled {unit} used for "
-        "training. Then the difference to scratch on the same subjects with the same labels (where there is no scratch, "
-        f"to {trivial(study)}), and its 95 % interval; bold where that leaves out zero.{disturbed}"
+        "training. Then the difference to scratch on the same subjects with the same labels (where there is no "
+        f"scratch, to {trivial(study)}), and its 95 % interval; bold where that leaves out zero.{disturbed}"
     )
 
 
