@@ -48,9 +48,10 @@ def recipes(
         known = {r.name: r for domain in names() for r in load(domain).recipes.values()}
         lines = [f"{r.name:<18} {r.domain}: {r.head} from {r.objective}" for r in known.values()]
         captions = {name: objectives.caption(name) for name in objectives.names()}
-        lines += ["objectives, for --set objective=NAME (docs/objectives.md):"]
-        lines += [f"{name:<18} {text}" for name, text in captions.items()]
-        c.done({"recipes": sorted(known), "objectives": captions}, *lines)
+        papers = {name: objectives.paper(name) for name in captions}
+        lines += ["objectives, for --set objective=NAME (when to use which, and what it costs: docs/objectives.md):"]
+        lines += [f"{name:<18} {text}\n{'':<18} {papers[name]}" for name, text in captions.items()]
+        c.done({"recipes": sorted(known), "objectives": captions, "papers": papers}, *lines)
 
 
 def dataset_check(

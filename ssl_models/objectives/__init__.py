@@ -80,6 +80,12 @@ def caption(name: str) -> str:
     return str(inspect.getdoc(importlib.import_module(f"{__name__}.{name}"))).partition("\n")[0]
 
 
+def paper(name: str) -> str:
+    """The first work that the objective of that name cites as its source, e.g. "Chen et al. 2020 (arXiv 2002.05709)"."""
+    cited = str(inspect.getdoc(_class(name))).partition("Source:")[2].partition("Differs:")[0]
+    return " ".join(cited.split()).partition(";")[0].rstrip(".")
+
+
 @dataclass(frozen=True)
 class Given:
     """What data can give an objective."""

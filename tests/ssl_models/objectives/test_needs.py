@@ -21,3 +21,13 @@ def test_refuse_unfit__fits():
 
 def test_needs__of_a_sum_are_those_of_its_terms():
     assert objectives.needs("mae + proposals").proposals and not objectives.needs("mae + proposals").painter
+
+
+@pytest.mark.parametrize("name", objectives.names())
+def test_paper__a_year_and_one_work(name):
+    cited = objectives.paper(name)
+    assert any(str(year) in cited for year in range(2000, 2030)) and ";" not in cited and len(cited) < 140
+
+
+def test_paper__simclr():
+    assert objectives.paper("simclr") == "Chen et al. 2020 (arXiv 2002.05709)"
