@@ -81,7 +81,7 @@ def caption(name: str) -> str:
 
 
 def paper(name: str) -> str:
-    """The first work that the objective of that name cites as its source, e.g. "Chen et al. 2020 (arXiv 2002.05709)"."""
+    """The first work that an objective cites as its source, e.g. "Chen et al. 2020 (arXiv 2002.05709)"."""
     cited = str(inspect.getdoc(_class(name))).partition("Source:")[2].partition("Differs:")[0]
     return " ".join(cited.split()).partition(";")[0].rstrip(".")
 
