@@ -152,10 +152,16 @@ def study_lines(study: dict[str, Any]) -> list[str]:
     lines = [f"{'arm':<44} {'labels':>6}  {study['primary']:<22} against scratch on the same images"]
     for row in study["table"]:
         budget = "-" if row["label_budget"] is None else str(row["label_budget"])
-        gain = row["against_scratch"]
-        paired = "" if gain is None else f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
-        lines.append(f"{row['arm']:<44} {budget:>6}  {_figure(row):<22} {paired}".rstrip())
+        lines.append(f"{row['arm']:<44} {budget:>6}  {_figure(row):<22} {_gain(row['against_scratch'])}".rstrip())
     return [*lines, study["verdict"], *study["warnings"], f"study  {study['study']}", f"report {study['report']}"]
+
+
+def _gain(difference: dict[str, float | None] | None) -> str:
+    if difference is None or difference["mean"] is None:
+        return ""
+    if difference["low"] is None:
+        return f"{difference['mean']:+.3f} (no interval)"
+    return f"{difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
 
 
 def _figure(metric: dict[str, float | None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -252,10 +253,16 @@ def _verdict(table: Sequence[dict[str, Any]], main: str, worth: Sequence[dict[st
         if gain is None:
             continue
         against = "scratch" if row["against_scratch"] else "the trivial competitor"
-        sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", which chance may explain"
-        parts.append(f"{row['label_budget']} labels: {gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) against {against}{sure}")  # fmt: skip  # noqa: E501
+        parts.append(f"{row['label_budget']} labels: {gain['mean']:+.3f} {_how_sure(gain, against)}")
     text = f"Pretraining with {main}: " + "; ".join(parts) if parts else "No arm to compare."
     return ". ".join([text, *(one["text"] for one in worth if one["label_budget"] > 0)][:2])
+
+
+def _how_sure(gain: dict[str, float], against: str) -> str:
+    if math.isnan(gain["low"]):
+        return f"against {against}, from too few groups for an interval"
+    sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", which chance may explain"
+    return f"({gain['low']:+.3f} to {gain['high']:+.3f}) against {against}{sure}"
 
 
 def _warnings(table: Sequence[dict[str, Any]]) -> list[str]:

@@ -42,6 +42,13 @@ def test_study_lines__a_row_an_arm_and_budget_then_the_verdict() -> None:
     assert lines[3] == "so"
 
 
+def test_study_lines__one_group_alone__no_interval() -> None:
+    alone = {"mean": 0.1, "low": None, "high": None, "n": 9}
+    row = {"arm": "mae", "label_budget": 3, **alone, "against_scratch": alone}
+    study = {"primary": "miou", "table": [row], "verdict": "so", "warnings": [], "study": "s", "report": "r"}
+    assert study_lines(study)[1].endswith("+0.100 (no interval)")
+
+
 @pytest.mark.slow
 def test_study__stopped_and_started_again(tmp_path: Path) -> None:
     generate = load("medical").generate

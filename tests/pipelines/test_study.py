@@ -14,7 +14,7 @@ from domains.errors import UsageError
 from domains.recipe import Recipe
 from domains.store import Missing, Store
 from pipelines import cells, study, study_report
-from pipelines.arms import under
+from pipelines.arms import arms_of, under
 from pipelines.checkpoint import read_model
 from pipelines.dataset import open_dataset
 from pipelines.ingest import ingest
@@ -157,6 +157,19 @@ def test_plan__screening__each_objective_that_fits_frozen_on_one_fold(recipe: Re
     assert {"mae", "rotation", "scratch"} <= names and "temporal_contrast" not in names
     assert {cell.fold for cell in planned} == {"1/2"}
     assert all(cell.arm.recipe(recipe).finetune.frozen_encoder for cell in planned if cell.arm.needs_training)
+
+
+def test_verdict__too_few_groups_for_an_interval() -> None:
+    gain = {"mean": 0.1, "low": float("nan"), "high": float("nan"), "n": 9}
+    row = {"arm": "mae", "label_budget": 3, "against_scratch": gain, "against_trivial": None}
+    assert "from too few groups for an interval" in study._verdict([row], "mae", [])
+
+
+def test_arms__any_objective_that_fits_may_be_named(recipe: Recipe) -> None:
+    [arm] = arms_of(recipe, ["rotation"])
+    assert arm.kind == "pretrained" and arm.recipe(recipe).objective == "rotation"
+    with pytest.raises(UsageError, match="unknown arms temporal_contrast"):
+        arms_of(recipe, ["temporal_contrast"])
 
 
 def test_warnings__more_labels_that_hurt_are_named() -> None:
