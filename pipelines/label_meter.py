@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from domains.domain import load
-from pipelines.intervals import RESAMPLES, Pool, pooled, whole
+from pipelines.intervals import RESAMPLES, Pool, pooled, summary, whole
 
 EXPONENTS = np.geomspace(0.05, 3.0, 80)
 USUAL_EXPONENT, FACTOR = 0.5, 2.5
@@ -290,6 +290,12 @@ class OfSets:
     def draws(self, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """(1 + RESAMPLES,): the metric of the cases, fold by fold and averaged, and its resamples."""
         return pooled(self.pool, *self._columns(cases))[self.metric]
+
+    def others(self, cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+        """What else the head says of a set (AUROC within a view, ...): name -> mean, low, high, n."""
+        columns = self._columns(cases)
+        return {name: summary(draws, columns[1]) for name, draws in pooled(self.pool, *columns).items()
+                if name != self.metric}  # fmt: skip
 
     def figure(self, cases: Sequence[Mapping[str, Any]]) -> float:
         """The first of `draws` by itself."""

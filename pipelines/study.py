@@ -147,6 +147,7 @@ def _row(cases: Cases, arm: Arm, budget: int | None, head: Head, of_sets: OfSets
     return {
         "arm": arm.name, "label_budget": budget, **_figure(mine, of_sets),
         "note": SEEN if head.accounting and not budget else "",
+        "others": of_sets.others(mine) if of_sets else {},
         "against_scratch": None if arm.name == scratch else _difference(mine, to_scratch, of_sets),
         "against_trivial": None if arm.name == trivial else _difference(mine, to_trivial, of_sets),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from pipelines.dataset import read_labels
 from pipelines.models import Loaded, open_model, predictor
 from pipelines.progress import Progress
 from pipelines.report import ranked_by, templates
-from pipelines.study_table import KINDS, as_csv, as_markdown, columns, legend, lines, named, trivial
+from pipelines.study_table import KINDS, as_csv, as_markdown, columns, legend, lines, named, other_figures, trivial
 
 MOST_CASES = 3
 """Of the largest gains, and of the largest losses."""
@@ -165,6 +165,7 @@ def _page(
     return templates().get_template("study_report.html.j2").render(
         study=study,
         lines=lines(study),
+        others=other_figures(study),
         budgets=columns(study),
         trivial=trivial(study),
         named=named,

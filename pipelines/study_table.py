@@ -105,8 +105,29 @@ def as_markdown(study: Mapping[str, Any]) -> str:
             cells.append(cell.text + mark + _beside(cell))
         text.append(_row(cells))
     text += ["", _plain(legend(study))]
+    more, others = other_figures(study)
+    if others:
+        text += ["", _row(more), _row(["---"] * len(more)), *(_row([_plain(cell) for cell in row]) for row in others)]
     text += [f"\n[{place}] {_plain(note)}" for place, note in enumerate(notes, 1)]
     return "\n".join(text) + "\n"
+
+
+def other_figures(study: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """What else is known of sets of cases: a head and rows (arm, labels, figure with interval, ...); no row if none."""
+    names = list(dict.fromkeys(name for row in study["table"] for name in row.get("others", {})))
+    rows = []
+    for row in study["table"] if names else ():
+        budget = "any" if row["label_budget"] is None else str(row["label_budget"])
+        cells = [row["others"].get(name, {"mean": None}) for name in names]
+        rows.append([row["arm"], budget, *(_figure(cell) for cell in cells)])
+    return ["arm", "labels", *map(words, names)], rows
+
+
+def _figure(found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return "undefined"
+    around = "no interval" if found["low"] is None else f"{found['low']:.2f}-{found['high']:.2f}"
+    return f"{found['mean']:.3f} ({around})"
 
 
 def named(arm: Mapping[str, Any]) -> str:

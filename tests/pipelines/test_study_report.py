@@ -270,3 +270,16 @@ def test_write_study__disturbed_arms__in_the_table_beside_scratch_disturbed_and_
     trainings = re.findall(r"<tr><td>([\w ]+)</td><td class=\"n\">(\d+)<", (tmp_path / "report.html").read_text())
     assert dict(trainings) == {"threshold": "0", "scratch": "6", "anomalies": "9", "noise": "3",
                                "scratch under blur": "0", "anomalies under blur": "0"}  # fmt: skip
+
+
+def test_as_markdown__other_figures_of_sets_have_a_table_of_their_own():
+    study = a_study()
+    assert "auroc" not in as_markdown(study)
+    row_of(study, "scratch", 3)["others"] = {
+        "auroc_ap": spread_of(0.6),
+        "ece": {"mean": None, "low": None, "high": None},
+    }
+    for row in study["table"]:
+        row.setdefault("others", {})
+    lines_of = [line for line in as_markdown(study).splitlines() if "| scratch | 3 |" in line]
+    assert len(lines_of) == 1 and "0.600 (0.54-0.66) | undefined" in lines_of[0]
