@@ -4,8 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DATA ?= ../shared/data/medical/brain_mri_lgg
 HIPPOCAMPUS ?= ../shared/data/medical/hippocampus_mri
+XRAYS ?= ../shared/data/medical/chest_xray_nih
+ROADS ?= ../shared/data/driving/camvid
 
-.PHONY: install demo test test-slow check docs study bench
+.PHONY: install demo test test-slow check docs study study-objectives bench
 
 demo: $(INSTALLED)
 	$(BIN)/selfsight demo medical
@@ -32,6 +34,13 @@ docs: $(INSTALLED)
 study: $(INSTALLED)
 	$(BIN)/selfsight study brain_tumor $(DATA) --label-budgets 0,3,10,30 --set finetune.steps=400
 	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --label-budgets 1,5,20 --set finetune.steps=300
+
+# Which objective for which data: each behind a frozen encoder first, then the best with folds and full fine-tuning.
+SHORT := --set pretrain.steps=200
+study-objectives: $(INSTALLED)
+	$(BIN)/selfsight study chest_xray $(XRAYS) --screen --label-budgets 40 $(SHORT) --set finetune.steps=150
+	$(BIN)/selfsight study road_scene $(ROADS) --screen --label-budgets 20 $(SHORT) --set finetune.steps=200
+	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --screen --label-budgets 5 --set finetune.steps=300
 
 bench: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/run_all.py
