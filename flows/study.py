@@ -85,9 +85,13 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
 
 
 def _told(cell: Cell, result: dict[str, Any]) -> str:
+    from domains.domain import load
+
+    ranked_by = load(cell.recipe.domain).heads[cell.recipe.head].ranked_by
     scores = [case["score"] or 0.0 for case in result["cases"]]
     budget = "" if cell.label_budget is None else f", {cell.label_budget} labels"
     draw = f", draw {cell.draw + 1}" if cell.draw else ""
     return (
-        f"{cell.arm.name}{budget}, fold {cell.fold}{draw}: {sum(scores) / len(scores):.3f} ({result['seconds']:.0f} s)"
+        f"{cell.arm.name}{budget}, fold {cell.fold}{draw}: mean {ranked_by} {sum(scores) / len(scores):.3f} "
+        f"({result['seconds']:.0f} s)"
     )
