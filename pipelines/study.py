@@ -114,7 +114,8 @@ def _summary(
         row for arm in arms for budget in dict.fromkeys(c.label_budget for c in cells if c.arm == arm)
         if (row := _row(cases, arm, budget, head, of_sets))
     ]  # fmt: skip
-    main = next((arm.name for arm in arms if arm.kind == "pretrained"), "")
+    pretrained = [arm.name for arm in arms if arm.kind == "pretrained"]
+    main = _best(table, pretrained) if plan.screen else next(iter(pretrained), "")
     tested = {case["subject_id"]: case["group_id"] for case in cases}
     worth, by_fold = _worth(cases, main, of_sets), _by_fold(cases, main, of_sets)
     return {
@@ -133,6 +134,12 @@ def _summary(
                        *_how_judged(head, of_sets is not None), *_luck(by_fold, plan.draws)],
         "warnings": _warnings(table),
     }  # fmt: skip
+
+
+def _best(table: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """The arm of these with the highest figure at the largest label budget."""
+    rows = [row for row in table if row["arm"] in names and row["mean"] is not None]
+    return str(max(rows, key=lambda row: (row["label_budget"], row["mean"]))["arm"]) if rows else ""
 
 
 def _pooled(head: Head, cases: Sequence[dict[str, Any]]) -> bool:
@@ -289,7 +296,8 @@ def _accounting(head: Head, plan: Plan, groups: int, elsewhere: bool) -> list[st
         where = f"Judged on {groups} groups of another folder; a score is the mean over the {plan.folds} folds' models."
     if plan.screen:
         where = (
-            f"A screening: encoders frozen, judged on the {groups} labelled groups of the first of {plan.folds} folds."
+            f"A screening: encoders frozen, judged on the {groups} labelled groups of the first of {plan.folds} folds. "
+            "The arm named first is the best of them with the most labels on these very groups: a lead, no proof."
         )
     return [
         where,

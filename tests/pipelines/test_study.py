@@ -159,6 +159,11 @@ def test_plan__screening__each_objective_that_fits_frozen_on_one_fold(recipe: Re
     assert all(cell.arm.recipe(recipe).finetune.frozen_encoder for cell in planned if cell.arm.needs_training)
 
 
+def test_best__the_highest_with_the_most_labels() -> None:
+    table = [{"arm": a, "label_budget": k, "mean": m} for a, k, m in (("a", 3, 0.9), ("a", 10, 0.5), ("b", 10, 0.6))]
+    assert study._best([*table, {"arm": "scratch", "label_budget": 10, "mean": 1.0}], ["a", "b"]) == "b"
+
+
 def test_verdict__too_few_groups_for_an_interval() -> None:
     gain = {"mean": 0.1, "low": float("nan"), "high": float("nan"), "n": 9}
     row = {"arm": "mae", "label_budget": 3, "against_scratch": gain, "against_trivial": None}
