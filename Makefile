@@ -38,9 +38,14 @@ study: $(INSTALLED)
 # Which objective for which data: each behind a frozen encoder first, then the best with folds and full fine-tuning.
 SHORT := --set pretrain.steps=200
 study-objectives: $(INSTALLED)
-	$(BIN)/selfsight study chest_xray $(XRAYS) --screen --label-budgets 40 $(SHORT) --set finetune.steps=150
+	$(BIN)/selfsight study chest_xray $(XRAYS) --screen --label-budgets 40,360 $(SHORT) --set finetune.steps=150
 	$(BIN)/selfsight study road_scene $(ROADS) --screen --label-budgets 20 $(SHORT) --set finetune.steps=200
 	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --screen --label-budgets 5 --set finetune.steps=300
+	$(BIN)/selfsight study chest_xray $(XRAYS) --arms "view + age + sex,scratch,simclr,jigsaw" --label-budgets 10,40,360 \
+		--robustness $(SHORT) --set finetune.steps=150
+	$(BIN)/selfsight study road_scene $(ROADS) --arms "sky over buildings over road,scratch,mae" --label-budgets 5,20,100 \
+		$(SHORT) --set finetune.steps=200
+	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --arms scratch,mae --label-budgets 5 --set size=small --set finetune.steps=300
 
 bench: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/run_all.py
