@@ -86,7 +86,7 @@ def _keep_freed_memory() -> None:
     """Large tensors reuse memory that this process has, instead of pages that the kernel must clear first.
 
     glibc gives every block above 128 kB back when it is freed, so that each activation of each step is paid for in
-    page faults: a sixth of a training step on a CPU. No number depends on it.
+    page faults: a seventh of a training step on a CPU. No number depends on it.
     """
     allocator = ctypes.CDLL(None)
     if not hasattr(allocator, "mallopt"):  # not glibc
