@@ -61,7 +61,9 @@ def step_of(name: str, case: str) -> Callable[[], None]:
     module = objectives.build(name, encoder, settings={}, painter=painter, actions=2 if geometry.time_axis else 0)
     batch = batch_of(case, objectives.needs(name).crops)
     layout = torch.channels_last if geometry.spatial_axes == 2 else torch.channels_last_3d
-    module = module.to(memory_format=layout)
+    for parameter in module.parameters():  # a clip's objective may have weights of single frames besides
+        if parameter.dim() == geometry.spatial_axes + 2:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
     flat = batch.crops.flatten(0, 1).contiguous(memory_format=layout)
     batch = replace(batch, crops=flat.unflatten(0, batch.crops.shape[:2]))
     optimizer = optim.adamw(optim.parameter_groups(module, weight_decay=0.05), learning_rate=1e-4)
