@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
         pretrain=Pretrain(steps=400, batch_size=12, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
         finetune=Finetune(steps=800, batch_size=12, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99),
     ),
-    # The objective was chosen among eight by the study in docs/benchmarks.md; it is ahead of scratch where labels are few.
+    # The objective was chosen among eight by the study in docs/benchmarks.md: ahead of scratch where labels are few.
     # Half of the archive this was set up on is "pneumonia" and half "no finding"; data.label_classes takes any others.
     "chest_xray": MedicalRecipe(
         name="chest_xray",
