@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from domains.manifest import Contract
-from ssl_models.decoders.segmentation import SegmentationDecoder
 from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
@@ -21,6 +20,8 @@ that judges subjects as a whole (K,), a probability for each of its findings."""
 
 def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
     """The expanding half of a U-Net: dense logits (B, K, *S)."""
+    from ssl_models.decoders.segmentation import SegmentationDecoder  # imports MONAI, and with it MLflow: seconds
+
     return SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
 
 
