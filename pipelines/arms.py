@@ -148,7 +148,7 @@ def _pretrained(recipe: Recipe) -> Iterator[Arm]:
 
 
 def _instead(objective: str) -> Arm:
-    what = f"Pretrained with {objective} instead, at a learning rate of 1e-3; tuned for reconstruction and painting alone."
+    what = f"Pretrained with {objective} instead, at a rate of 1e-3, tuned for reconstruction and painting alone."
     return Arm(objective, "pretrained", what, "pretrained", objective, changes=GENTLE)
 
 
