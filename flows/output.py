@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -59,9 +59,11 @@ def command(home: Path | None, as_json: bool) -> Iterator[Command]:
             traceback.print_exc()
         elif not is_trainer():  # what a trainer has to say, the run that started it says
             print(f"error: {error}", file=sys.stderr)
-        _answer(answer, {"error": str(error), "exit_code": error.exit_code})
-        if isinstance(error, Preempted):
-            _leave(error.exit_code)
+        try:
+            _answer(answer, {"error": str(error), "exit_code": error.exit_code})
+        finally:  # nobody may be there to read it: a killed run's trainer leaves all the same
+            if isinstance(error, Preempted):
+                _leave(error.exit_code)
         raise SystemExit(error.exit_code) from None
     except Exception as error:
         traceback.print_exc()
@@ -107,6 +109,7 @@ def _leave(code: int) -> NoReturn:
     """Ends the process at once. After a stop a thread may still be in a library's C code, where it can neither be
     interrupted nor survive the interpreter's end (a fatal error, exit -6); what is kept is on disk by then.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(RuntimeError, BrokenPipeError):  # in the middle of a print, which holds the buffer; nobody reads
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

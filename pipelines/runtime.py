@@ -9,6 +9,7 @@ import platform
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,8 +24,29 @@ from domains.errors import UsageError
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-stop_requested = threading.Event()
+
+class Flag:
+    """An event that a signal's handler may set. The lock of `threading.Event` is not re-entrant: a second signal that
+    comes while the handler of the first holds it waits for itself, forever.
+    """
+
+    def __init__(self) -> None:
+        self._on = False
+
+    def is_set(self) -> bool:
+        return self._on
+
+    def set(self) -> None:
+        self._on = True
+
+    def clear(self) -> None:
+        self._on = False
+
+
+stop_requested = Flag()
 """Set by SIGTERM or SIGINT (or a caller): the loop saves at the step's edge and raises Preempted."""
+BURST_SECONDS = 1.0
+"""Signals this close together are one request: a dying parent with many threads sends its death signal several times."""
 
 PACKAGES = (
     "selfsight",
@@ -118,14 +140,22 @@ def memory_format(spatial_axes: int) -> torch.memory_format:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop_requested`; a second one kills as usual. Only the main thread may install it."""
+    """SIGTERM and SIGINT set `stop_requested`; another one, after `BURST_SECONDS`, kills as usual.
+
+    Only the main thread may install it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    first: list[float] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
+        first.append(time.monotonic())
         stop_requested.set()
-        signal.signal(number, before[number])
+        if first[-1] - first[0] > BURST_SECONDS:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
 
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:

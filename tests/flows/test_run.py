@@ -121,7 +121,7 @@ def test_run__killed_takes_its_trainer_and_server_with_it(archive, tmp_path):
     running = start("run", "brain_tumor", archive, *changes(100_000), home=home)
     wait_for(lambda: list((home / "runs").glob("pretrain-*/checkpoints/*")), running)
     running.kill()
-    running.communicate()
+    running.communicate(timeout=120)  # the trainer holds the other end of stderr
     deadline = time.monotonic() + 60
     while left_over(home):
         assert time.monotonic() < deadline, left_over(home)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,10 +21,38 @@ def test_stop_on_signals__sets_the_flag_and_restores() -> None:
         with runtime.stop_on_signals():
             os.kill(os.getpid(), signal.SIGTERM)
             assert runtime.stop_requested.is_set()
-            assert signal.getsignal(signal.SIGTERM) is before  # a second one kills as usual
+            os.kill(os.getpid(), signal.SIGTERM)  # of the same burst: still one request
         assert signal.getsignal(signal.SIGTERM) is before
     finally:
         runtime.stop_requested.clear()
+
+
+BURST = """
+import os, signal, sys, threading, time
+from pipelines import runtime
+signal.signal(signal.SIGTERM, lambda *_: os._exit(3))
+def many(seconds, number=signal.SIGTERM):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        os.kill(os.getpid(), number)
+with runtime.stop_on_signals():
+    sender = threading.Thread(target=many, args=(0.5,))
+    sender.start()
+    while sender.is_alive() or not runtime.stop_requested.is_set():
+        pass
+    print("one request", flush=True)
+    time.sleep(runtime.BURST_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+"""
+
+
+def test_stop_on_signals__a_burst_is_one_request_and_a_late_one_kills() -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", BURST], env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (3, "one request\n"), done.stderr
 
 
 def test_stop_on_signals__outside_the_main_thread() -> None:
