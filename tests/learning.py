@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from ssl_models.optim import adamw, parameter_groups, set_learning_rate, warmup_
 from ssl_models.protocols import Batch, Geometry, pooled
 
 SIDE, FRAMES = 32, 6
+LONGER = int(os.environ.get("SELFSIGHT_LONGER", "1"))
+"""Multiplies the steps and prints the figures: the long form, in `make study-objectives`."""
 Source = Callable[[int, int, int], tuple[Batch, Tensor]]
 """number of subjects, seed, V -> batch with V crops of each, and each subject's class (B,)."""
 
@@ -208,6 +211,7 @@ def probe_accuracies(
         actions=0 if actions is None else actions.shape[-1],
     )  # fmt: skip
     before = probe_accuracy(network, problem, asked)
+    steps *= LONGER
     optimizer = adamw(parameter_groups(module, weight_decay=0.01, layer_decay=1.0), learning_rate=learning_rate)
     module.train()
     for step in range(steps):
@@ -217,7 +221,10 @@ def probe_accuracies(
         optimizer.step()
         optimizer.zero_grad()
         getattr(module, "after_step", lambda: None)()
-    return before, probe_accuracy(network, problem, asked)
+    after = probe_accuracy(network, problem, asked)
+    if LONGER > 1:
+        print(f"\n| {objective} | {problem.__name__} | {steps} | {before:.2f} | {after:.2f} |")
+    return before, after
 
 
 def probe_accuracy(network: Any, problem: Source, asked: Callable[[list[Tensor]], Tensor] = pooled) -> float:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from learning import IMAGE, probe_accuracies, stripes
 from torch import Tensor, nn
 
 from ssl_models.encoders import build
@@ -201,3 +202,8 @@ def test_init__and_forward_refuse_what_cannot_be() -> None:
         mae_of("vit", mask_ratio=1.0)
     with pytest.raises(ValueError, match="the batch has no foreground"):
         mae_of("vit", foreground_only=True)(batch_of())
+
+
+def test_learning__a_probe_on_its_features_tells_the_direction_of_stripes_under_noise() -> None:
+    before, after = probe_accuracies("mae", stripes, IMAGE, steps=60, batch_size=24, learning_rate=4e-3)
+    assert after > before + 0.3, (before, after)  # gains of 90 steps, seeds 0 and 1: 0.47 and 0.52
