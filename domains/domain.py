@@ -45,6 +45,8 @@ class Scan:
     candidates: Sequence[Candidate]
     ignored: Mapping[Path, str] = field(default_factory=dict)
     """File -> why it is not an input."""
+    refused: Mapping[Path, str] = field(default_factory=dict)
+    """File -> why it cannot be used, where that is known before any pixel is read."""
     statement: str = "not stated"
     """Licence and origin of the data."""
 

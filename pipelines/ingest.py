@@ -108,6 +108,9 @@ def take_in(
     taken = _without_duplicates(taken, old)
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
                          for p, why in sorted(scan.ignored.items())]))  # fmt: skip
+    taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
+                         for p, why in sorted(scan.refused.items())],
+                        refused=[(str(p), why) for p, why in sorted(scan.refused.items())]))  # fmt: skip
     manifest = _merged(taken, old, recipe, contract, scan)
     refused = [pair for one in taken for pair in one.refused]
     if not manifest.subjects:

@@ -46,7 +46,7 @@ class Flag:
 stop_requested = Flag()
 """Set by SIGTERM or SIGINT (or a caller): the loop saves at the step's edge and raises Preempted."""
 BURST_SECONDS = 1.0
-"""Signals this close together are one request: a dying parent with many threads sends its death signal several times."""
+"""Signals this close together are one request: a dying parent sends its death signal once a thread."""
 
 PACKAGES = (
     "selfsight",

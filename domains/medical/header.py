@@ -1,10 +1,4 @@
-"""The header of a NIfTI file, checked before any voxel is read, and bounded reading of what it promises.
-
-Axis order everywhere behind this file: (C, D, H, W). The volume is turned to RAS (each axis to the nearest anatomical
-one, no interpolation) and its axes are listed from superior to right: (S, A, R). Then the through-plane axis goes to
-the front: the coarsest axis when it is more than 1.5 times coarser than S (a sagittal or coronal stack), else S. So D
-is where slices lie apart, and near-isotropic volumes are all laid out alike.
-"""
+"""The header of a NIfTI file, checked before any voxel is read, and bounded reading of what it promises."""
 
 from __future__ import annotations
 
@@ -16,15 +10,14 @@ from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import io_orientation
 
 from domains.errors import Refused
+from domains.medical.space import Space
 
 MAX_VOXELS = 2**29
 """Of one file: 512 million, four times a 512 x 512 x 500 CT."""
 MAX_OFFSET = 16 * 2**20
 """Bytes of header extensions that are skipped; more is not an image."""
-COARSER = 1.5
 SUFFIXES = (".nii", ".nii.gz")
 _KINDS = {
     b"\x5c\x01\x00\x00": nib.Nifti1Header,
@@ -36,50 +29,15 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Header:
+class Header(Space):
     """What is known of a file before its voxels are read. Axes as in the file."""
 
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    """4x4, voxel index -> RAS mm."""
-    spacing_mm: tuple[float, float, float]
-    spacing_known: bool
     bytes_expected: int
     """Length of the inflated file."""
     scale: tuple[float | None, float | None]
     """Slope and intercept of the stored values; None where there are none."""
     nifti: Any
-    """nibabel's header: private to this file."""
-
-    @property
-    def axes(self) -> tuple[int, int, int]:
-        """Which RAS axis (0 R, 1 A, 2 S) becomes D, H, W."""
-        spacing = self.canonical_spacing_mm
-        coarsest = int(np.argmax(spacing))
-        through = coarsest if spacing[coarsest] > COARSER * spacing[2] else 2
-        rest = [axis for axis in (2, 1, 0) if axis != through]
-        return through, rest[0], rest[1]
-
-    @property
-    def axis_letters(self) -> str:
-        """D, H, W as letters of R, A, S, e.g. "SAR" for axial slices."""
-        return "".join("RAS"[axis] for axis in self.axes)
-
-    @property
-    def canonical_spacing_mm(self) -> tuple[float, float, float]:
-        """Along R, A, S."""
-        found = [0.0, 0.0, 0.0]
-        for file_axis, (axis, _) in enumerate(io_orientation(self.affine)):
-            found[int(axis)] = self.spacing_mm[file_axis]
-        return found[0], found[1], found[2]
-
-    @property
-    def canonical_grid(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-        """Shape and spacing in mm along D, H, W."""
-        sizes = dict(zip((int(axis) for axis, _ in io_orientation(self.affine)), self.shape, strict=True))
-        spacing = self.canonical_spacing_mm
-        d, h, w = self.axes
-        return (sizes[d], sizes[h], sizes[w]), (spacing[d], spacing[h], spacing[w])
+    """nibabel's header: private to NIfTI's reader and writer."""
 
 
 def read_header(path: Path) -> Header:

@@ -18,6 +18,8 @@ from domains.domain import Candidate, Scan
 from domains.errors import UsageError
 from domains.medical import dataset_yaml
 from domains.medical.dataset_yaml import DatasetYaml, pattern_to_regex, read_dataset_yaml
+from domains.medical.dicom.instance import looks_like_dicom
+from domains.medical.dicom.tree import Tree, grow
 from domains.medical.header import SUFFIXES
 from domains.recipe import Recipe
 
@@ -50,8 +52,11 @@ def scan(source: Path, recipe: Recipe) -> Scan:
         raise UsageError(f"no folder at {source}")
     channels: tuple[str, ...] = recipe.data.channels  # type: ignore[attr-defined]
     said = read_dataset_yaml(source) or DatasetYaml()
-    files, ignored = _sorted_out(source)
-    if said.images:
+    files, slices, ignored = _sorted_out(source)
+    tree = grow(slices, channels, _said(source, channels, said)) if slices else Tree()
+    if slices and not files:
+        name, found = "a tree of DICOM files", _Found()
+    elif said.images:
         name, found = "as dataset.yaml says", _by_patterns(source, files, channels, said)
     else:
         name, layout = _recognise(source, files, channels)
@@ -60,11 +65,13 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     if said.classes:
         notes["label_values"] = _label_values(said.classes, recipe.data.label_classes, source)  # type: ignore[attr-defined]
     candidates = _complete(found, channels, said, notes)
+    candidates += [replace(c, group=said.group_of(c.name) or c.group, notes=notes) for c in tree.candidates]
     return Scan(
         layout=name,
         namespace=said.namespace or source.resolve().name,
         candidates=candidates,
-        ignored=dict(sorted((ignored | found.ignored).items())),
+        ignored=dict(sorted((ignored | found.ignored | tree.ignored).items())),
+        refused=tree.refused,
         statement=said.statement,
     )
 
@@ -91,9 +98,10 @@ def stem(path: Path) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
-    """NIfTI files in order, and why each other file is none."""
+def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str]]:
+    """NIfTI files and DICOM files in order, and why each other file is neither."""
     files: list[Path] = []
+    slices: list[Path] = []
     ignored: dict[Path, str] = {}
     for folder, folders, names in os.walk(source):
         folders.sort()
@@ -105,9 +113,22 @@ def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
                 ignored[path] = "describes the folder"
             elif name.lower().endswith(SUFFIXES):
                 files.append(path)
+            elif looks_like_dicom(path):
+                slices.append(path)
             else:
-                ignored[path] = f"not NIfTI ({path.suffix or 'no suffix'})"
-    return sorted(files), ignored
+                ignored[path] = f"neither NIfTI nor DICOM ({path.suffix or 'no suffix'})"
+    return sorted(files), sorted(slices), ignored
+
+
+def _said(source: Path, channels: Sequence[str], said: DatasetYaml) -> Callable[[Path], str | None]:
+    """Which channel dataset.yaml's patterns give a file."""
+    patterns = [(c, pattern_to_regex(said.images[c])) for c in channels if c in said.images]
+
+    def channel_of(path: Path) -> str | None:
+        relative = path.relative_to(source).as_posix()
+        return next((channel for channel, pattern in patterns if pattern.fullmatch(relative)), None)
+
+    return channel_of
 
 
 def _recognise(source: Path, files: Sequence[Path], channels: Sequence[str]) -> tuple[str, Layout]:

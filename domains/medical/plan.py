@@ -15,9 +15,9 @@ import numpy as np
 
 from domains.domain import Candidate
 from domains.manifest import Contract
-from domains.medical.header import read_header
 from domains.medical.preprocess import INTENSITY
 from domains.medical.quality import check_header
+from domains.medical.sources import space_of
 from domains.recipe import Recipe
 
 VERSION = 1
@@ -35,10 +35,10 @@ def inspect(candidate: Candidate) -> dict[str, Any]:
     Raises:
         Refused: the header cannot be used.
     """
-    header = read_header(next(iter(candidate.images.values())))
-    check_header(header)
-    shape, spacing = header.canonical_grid
-    return {"shape": list(shape), "spacing_mm": list(spacing), "axes": header.axis_letters}
+    space = space_of(candidate, next(iter(candidate.images)).partition("/")[0])
+    check_header(space)
+    shape, spacing = space.canonical_grid
+    return {"shape": list(shape), "spacing_mm": list(spacing), "axes": space.axis_letters}
 
 
 def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:

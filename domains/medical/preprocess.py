@@ -15,11 +15,11 @@ from domains.domain import Candidate
 from domains.errors import Refused
 from domains.manifest import Contract
 from domains.medical.entries import STEPS, Grid
-from domains.medical.header import read_header
 from domains.medical.labels import checked_label
 from domains.medical.quality import check_channel, check_header, figures
 from domains.medical.readers import Volume, read_volume
 from domains.medical.resample import resample_image, resample_label, resampled_shape
+from domains.medical.sources import read_channel, space_of
 from domains.recipe import Recipe
 
 INTENSITY = "1: (x - median) / ((p95 - p5) / 3.29) over the head, clipped to -8..8, int16 steps of 1/512"
@@ -57,14 +57,12 @@ def read(candidate: Candidate, recipe: Recipe) -> RawSubject:
     Raises:
         Refused: a file cannot be decoded, is not fit for use, or the channels do not share one grid.
     """
-    nominal = candidate.notes.get("spacing") == "nominal"
     channels: list[Volume] = []
     inside: np.ndarray | None = None
     quality = {}
     for name in recipe.data.channels:  # type: ignore[attr-defined]
-        path = candidate.images[name]
-        check_header(read_header(path))
-        volume = read_volume(path, nominal=nominal)
+        check_header(space_of(candidate, name))
+        volume = read_channel(candidate, name)
         if channels:
             refuse_other_grid(volume, channels[0], what=f"channel {name}")
         found = check_channel(volume)

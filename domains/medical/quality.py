@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from domains.errors import Refused
-from domains.medical.header import Header
 from domains.medical.readers import Volume
+from domains.medical.space import Space
 
 SPACING_MM = (0.05, 50.0)
 MIN_SLICES = 4
@@ -17,7 +17,7 @@ MIN_PIXELS = 16
 MIN_FOREGROUND = 0.01
 
 
-def check_header(header: Header) -> None:
+def check_header(header: Space) -> None:
     """Raises Refused when the geometry alone rules a file out."""
     if min(header.spacing_mm) < SPACING_MM[0] or max(header.spacing_mm) > SPACING_MM[1]:
         text = " x ".join(f"{s:.3g}" for s in header.spacing_mm)

@@ -1,4 +1,4 @@
-"""NIfTI files in and out: canonical volumes, and the way back to the source's own grid (axis order: `header.py`)."""
+"""NIfTI files in and out: canonical volumes, and the way back to the source's own grid (axis order: `space.py`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from domains.errors import Refused
 from domains.medical.header import Header, read_content, read_header
+from domains.medical.space import Space
 
 
 @dataclass(frozen=True)
@@ -53,51 +53,47 @@ def read_volume(path: Path, *, integers: bool = False, nominal: bool = False) ->
     slope, inter = header.scale
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite and is refused as such
         values = (voxels if slope is None or inter is None else voxels * slope + inter).astype(np.float32)
-    data = _to_canonical(values, header)
+    return volume_of(values, header, integers=integers, nominal=nominal)
+
+
+def volume_of(values: np.ndarray, space: Space, *, integers: bool = False, nominal: bool = False) -> Volume:
+    """Values in a source's own axis order as a canonical volume.
+
+    Raises:
+        Refused: `integers`, and they are no labels.
+    """
+    data = space.to_canonical(values)
     if integers:
         data = _as_label(data)
-    affine = canonical_affine(header)
+    affine = space.canonical_affine
     return Volume(
         data=np.ascontiguousarray(data)[None],
         affine=affine,
-        spacing_mm=header.canonical_grid[1],
-        spacing_known=header.spacing_known and not nominal,
+        spacing_mm=space.canonical_grid[1],
+        spacing_known=space.spacing_known and not nominal,
         digest=_digest(data, affine),
     )
 
 
-def write_mask(path: Path, mask: np.ndarray, source: Path) -> None:
-    """Writes a canonical (D, H, W) mask as uint8 NIfTI with the very shape and affine of the source file.
+def write_mask(path: Path, mask: np.ndarray, space: Space) -> None:
+    """Writes a canonical (D, H, W) mask as uint8 NIfTI with the very shape and affine of its source.
 
     The result carries the source's identity in its geometry only: no description, no extension.
     """
-    header = read_header(source)
-    image = nib.Nifti1Image(_from_canonical(mask.astype(np.uint8), header), header.affine)
-    for code in ("sform_code", "qform_code"):
-        image.header[code] = header.nifti[code]
+    image = nib.Nifti1Image(space.from_canonical(mask.astype(np.uint8)), space.affine)
     image.header.set_xyzt_units("mm")
-    if int(header.nifti["qform_code"]) > 0:
-        image.set_qform(header.nifti.get_qform(), int(header.nifti["qform_code"]))
-    if int(header.nifti["sform_code"]) > 0:
-        image.set_sform(header.affine, int(header.nifti["sform_code"]))
+    if isinstance(space, Header):
+        nifti = space.nifti
+        for code in ("sform_code", "qform_code"):
+            image.header[code] = nifti[code]
+        if int(nifti["qform_code"]) > 0:
+            image.set_qform(nifti.get_qform(), int(nifti["qform_code"]))
+        if int(nifti["sform_code"]) > 0:
+            image.set_sform(space.affine, int(nifti["sform_code"]))
+    else:
+        image.set_qform(space.affine, 1)
+        image.set_sform(space.affine, 1)
     nib.save(image, path)
-
-
-def canonical_affine(header: Header) -> np.ndarray:
-    """4x4, (D, H, W) voxel index -> RAS mm."""
-    ras = header.affine @ inv_ornt_aff(io_orientation(header.affine), header.shape)
-    order = [*header.axes, 3]
-    return np.asarray(ras[:, order], dtype=np.float64)
-
-
-def _to_canonical(values: np.ndarray, header: Header) -> np.ndarray:
-    return apply_orientation(values, io_orientation(header.affine)).transpose(header.axes)
-
-
-def _from_canonical(values: np.ndarray, header: Header) -> np.ndarray:
-    ras = values.transpose(np.argsort(header.axes))
-    back = ornt_transform(axcodes2ornt("RAS"), io_orientation(header.affine))
-    return np.ascontiguousarray(apply_orientation(ras, back))
 
 
 def _as_label(data: np.ndarray) -> np.ndarray:

@@ -16,14 +16,16 @@ from domains.manifest import Contract
 from domains.medical import metrics, show
 from domains.medical.heads.segmentation import clean_up
 from domains.medical.layout import stem
-from domains.medical.readers import canonical_affine, read_header, read_volume, write_mask
+from domains.medical.readers import write_mask
+from domains.medical.sources import files_of, is_nifti, read_channel, space_of
 
 
 def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
     """Writes mask, overlay and figures of one subject below `<folder>/<subject>/`.
 
-    `<image>_prediction.nii.gz` has the very shape and affine of the source file, `<image>_overlay.png` shows it,
-    `<image>_result.json` lists volumes and lesions: in ml and mm where the spacing is known, in voxels always.
+    `<image>_prediction.nii.gz` has the very shape and affine of the source (of a DICOM series: columns, rows, slices),
+    `<image>_overlay.png` shows it, `<image>_result.json` lists volumes and lesions: in ml and mm where the spacing is
+    known, in voxels always.
 
     Args:
         candidate: whose first image gives shape and affine.
@@ -31,24 +33,26 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
         contract: of the model.
         folder: where to write; the subject keeps the name it has in its source.
     """
-    source = candidate.images[contract.rules["channels"][0]]
-    volume = read_volume(source, nominal=candidate.notes.get("spacing") == "nominal")
+    channel = contract.rules["channels"][0]
+    source = files_of(candidate, channel)[0]
+    volume = read_channel(candidate, channel)
     spacing = volume.spacing_mm if volume.spacing_known else None
     mask = clean_up(prediction, spacing)
-    header = read_header(source)
-    axes = header.axis_letters
+    space = space_of(candidate, channel)
+    axes = space.axis_letters
     # canonical voxel -> RAS mm -> voxel of the source file
-    to_source = np.linalg.inv(header.affine) @ canonical_affine(header)
+    to_source = np.linalg.inv(space.affine) @ space.canonical_affine
+    name = stem(source) if is_nifti(source) else channel
     result = {
-        "image": source.name,
+        "image": name,
         "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
         "classes": {str(k): _size(int((mask == k).sum()), spacing) for k in range(1, len(prediction))},
         "lesions": _lesions(mask, prediction, spacing, to_source),
     }
     below = folder / candidate.name
     below.mkdir(parents=True, exist_ok=True)
-    paths = [below / f"{stem(source)}_{what}" for what in ("prediction.nii.gz", "overlay.png", "result.json")]
-    write_mask(paths[0], mask, source)
+    paths = [below / f"{name}_{what}" for what in ("prediction.nii.gz", "overlay.png", "result.json")]
+    write_mask(paths[0], mask, space)
     paths[1].write_bytes(
         show.overlay(volume.data[0], mask, None, volume.spacing_mm, spacing_known=volume.spacing_known, axes=axes)
     )

@@ -51,7 +51,7 @@ def test_scan__folder_per_patient(tree):
     }
     assert ignored == {
         ".DS_Store": "hidden",
-        "cases.csv": "not NIfTI (.csv)",
+        "cases.csv": "neither NIfTI nor DICOM (.csv)",
         "p1/.hidden/flair.nii.gz": "hidden",
         "p1/t1pre.nii.gz": "not a channel of the recipe (flair)",
         "p3/mask.nii.gz": "a label without its image",
@@ -91,7 +91,7 @@ def test_scan__decathlon_and_nnunet(tree, image, label):
     root = tree(image, label, "dataset.json", "imagesTs/h_002.nii.gz")
     taken, ignored = shown(scan(root, HIPPOCAMPUS), root)
     assert taken["h_001"] == ("h_001", {"image": image}, label) and taken["h_002"][2] is None
-    assert ignored == {"dataset.json": "not NIfTI (.json)"}
+    assert ignored == {"dataset.json": "neither NIfTI nor DICOM (.json)"}
 
 
 def test_scan__nnunet_channels(tree):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from domains.errors import Refused
+from domains.medical.header import read_header
 from domains.medical.readers import read_volume, write_mask
 
 
@@ -57,7 +58,7 @@ def test_write_mask__source_geometry(tmp_path, codes, spacing):
     source.set_qform(source.affine, 1)
     nib.save(source, tmp_path / "in.nii.gz")
     canonical = read_volume(tmp_path / "in.nii.gz", integers=True).data[0]
-    write_mask(tmp_path / "out.nii.gz", canonical, tmp_path / "in.nii.gz")
+    write_mask(tmp_path / "out.nii.gz", canonical, read_header(tmp_path / "in.nii.gz"))
     back = nib.load(tmp_path / "out.nii.gz")
     assert back.shape == source.shape and np.array_equal(back.affine, nib.load(tmp_path / "in.nii.gz").affine)
     assert np.array_equal(np.asarray(back.dataobj), np.asarray(source.dataobj))

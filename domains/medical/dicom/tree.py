@@ -1,0 +1,162 @@
+"""A tree of DICOM files in any order: who belongs together, which series is which channel, and why the others are not.
+
+A subject is a study of a patient with one series for every channel of the recipe. A recipe whose channel is no kind of
+sequence (`image`) takes every original series as a subject of its own. What dataset.yaml's image patterns name is taken
+as they say, derived or not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from domains.domain import Candidate
+from domains.errors import Refused
+from domains.medical.dicom.instance import Instance, read_instance
+from domains.medical.dicom.sequences import KINDS, kind_of
+from domains.medical.dicom.stack import stack_of
+
+OBJECTS = {
+    "SR": "a report, no image", "PR": "a presentation state, no image", "KO": "a list of images, no image",
+    "RTSTRUCT": "contours of radiotherapy, no image", "RTPLAN": "a plan of radiotherapy, no image",
+    "RTDOSE": "a dose of radiotherapy, no image", "SEG": "a segmentation, no image", "ECG": "a waveform, no image",
+    "US": "an ultrasound image, not a volume", "CR": "an X-ray, not a volume", "DX": "an X-ray, not a volume",
+    "NM": "nuclear medicine, not MR or CT", "PT": "PET, not MR or CT", "OT": "neither MR nor CT",
+}  # fmt: skip
+"""Modality -> why its files are no input of a recipe of volumes."""
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""SOP class, and beginning of its multi-frame forms."""
+Said = Callable[[Path], str | None]
+"""File -> channel that dataset.yaml's patterns give it."""
+
+
+@dataclass
+class Tree:
+    """What a tree holds; every file is in exactly one of the three."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    ignored: dict[Path, str] = field(default_factory=dict)
+    refused: dict[Path, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Series:
+    """Files of one series that make one volume."""
+
+    instances: list[Instance]
+    channel: str | None = None
+    slices: int = 0
+
+    @property
+    def paths(self) -> list[Path]:
+        return [instance.path for instance in self.instances]
+
+    def label(self, name: str) -> str:
+        return self.instances[0].text(name)
+
+
+def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda path: None) -> Tree:
+    """Candidates of a recipe with these channels, and a reason for every file that is in none."""
+    tree = Tree()
+    by_series: dict[str, dict[str, Instance]] = defaultdict(dict)
+    for path in files:
+        try:
+            instance = read_instance(path)
+        except Refused as refusal:
+            tree.refused[path] = refusal.reason
+            continue
+        if reason := _no_input(instance, named=said(path) is not None):
+            place = tree.refused if instance.text("BurnedInAnnotation").upper() == "YES" else tree.ignored
+            place[path] = reason
+            continue
+        same = by_series[instance.text("SeriesInstanceUID") or str(path.parent)]
+        name = instance.text("SOPInstanceUID") or str(path)
+        if name in same:
+            tree.ignored[path] = "the same instance as another file"
+        else:
+            same[name] = instance
+    volumes = [v for group in by_series.values() if (v := _volume(list(group.values()), tree)) is not None]
+    for volume in volumes:
+        volume.channel = said(volume.paths[0]) or _channel(volume, channels, tree)
+    _gather([v for v in volumes if v.channel is not None], channels, tree)
+    return tree
+
+
+def _no_input(instance: Instance, *, named: bool) -> str | None:
+    """Why a file is no part of a volume, whatever its series."""
+    modality = instance.text("Modality").upper()
+    if instance.text("BurnedInAnnotation").upper() == "YES":
+        return "annotations are burned into its pixels: they may name the patient"
+    if instance.text("SOPClassUID").startswith(SECONDARY_CAPTURE):
+        return "a secondary capture: a picture of a screen or of paper"
+    if modality not in ("MR", "CT"):
+        return OBJECTS.get(modality, "no image" if not min(instance.size) else "neither MR nor CT")
+    if not min(instance.size):
+        return "no image in it"
+    if int(instance.number("SamplesPerPixel") or 1) != 1:
+        return "a colour image"
+    if "LOCALIZER" in instance.image_type:
+        return "a localizer"
+    if "DERIVED" in instance.image_type[:1] and not named:
+        return "derived from other images; dataset.yaml can name it as an image"
+    return None
+
+
+def _volume(instances: list[Instance], tree: Tree) -> _Series | None:
+    """The volume of a series: of several sizes the commonest, of several times or echoes the first."""
+    sizes = sorted(instances, key=lambda one: one.size)
+    commonest = max(sizes, key=lambda one: sum(other.size == one.size for other in sizes)).size
+    for other in [one for one in instances if one.size != commonest]:
+        tree.ignored[other.path] = "another size than the rest of its series"
+    instances = [one for one in instances if one.size == commonest]
+    try:
+        stack = stack_of(instances)
+    except Refused as refusal:
+        place = tree.ignored if "localizer" in refusal.reason else tree.refused
+        place.update((one.path, refusal.reason) for one in instances)
+        return None
+    known = {one.path: one for one in instances}
+    for path in set(known) - set(stack.paths):
+        tree.ignored[path] = "a later volume of its series (time, echo or b value); the first is taken"
+    return _Series([known[path] for path in stack.paths], slices=stack.space.shape[2])
+
+
+def _channel(volume: _Series, channels: Sequence[str], tree: Tree) -> str | None:
+    """The channel a volume is, or None and its files ignored."""
+    if not set(channels) & set(KINDS):
+        return channels[0]
+    kind = kind_of(volume.instances[0])
+    if kind in channels:
+        return kind
+    what = f"a series of kind {kind}" if kind else "a series whose sequence cannot be told"
+    tree.ignored.update(dict.fromkeys(volume.paths, f"{what}; the recipe takes {', '.join(channels)}"))
+    return None
+
+
+def _gather(volumes: Sequence[_Series], channels: Sequence[str], tree: Tree) -> None:
+    """Subjects of the volumes: one for each study, or for each series where a recipe takes any series."""
+    apart = not set(channels) & set(KINDS)
+    subjects: dict[tuple[str, ...], dict[str, _Series]] = defaultdict(dict)
+    for volume in sorted(volumes, key=lambda v: (-v.slices, -int(np.prod(v.instances[0].size)), v.paths[0])):
+        patient = volume.label("PatientID")
+        study = volume.label("StudyInstanceUID") or str(volume.paths[0].parent)
+        name: tuple[str, ...] = (patient, study, volume.label("SeriesInstanceUID")) if apart else (patient, study)
+        assert volume.channel is not None
+        if volume.channel in subjects[name]:
+            why = f"a second {volume.channel} series of its study; the one with more slices is taken"
+            tree.ignored.update(dict.fromkeys(volume.paths, why))
+        else:
+            subjects[name][volume.channel] = volume
+    for name, found in sorted(subjects.items()):
+        missing = [channel for channel in channels if channel not in found]
+        if missing:
+            for volume in found.values():
+                tree.ignored.update(dict.fromkeys(volume.paths, f"no {', '.join(missing)} series in its study"))
+            continue
+        images = {f"{c}/{n:04d}": path for c in channels for n, path in enumerate(found[c].paths)}
+        group = name[0] or name[1]  # without a patient's id a study stands alone
+        tree.candidates.append(Candidate("/".join(part for part in name if part), group, images))
