@@ -221,7 +221,7 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
 
     With `like`, its preprocessing holds and only the classes are the recipe's.
     """
-    inspections, reasons = [], set()
+    inspections, reasons = [], set(scan.refused.values())
     for candidate in scan.candidates:
         try:
             inspections.append(domain.inspect(candidate))
@@ -229,7 +229,8 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
             reasons.add(refusal.reason)
     if not inspections:
         why = "; ".join(sorted(reasons)[:3]) or scan.layout
-        raise NothingUsable(f"none of {len(scan.candidates)} candidate files is usable ({why})")
+        count = len(scan.candidates) + len(scan.refused)
+        raise NothingUsable(f"none of {count} candidate files is usable ({why})")
     planned = domain.plan(inspections, recipe)
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 

@@ -28,6 +28,8 @@ class DatasetYaml(Frozen):
     """Where the data comes from and how to cite it."""
     spacing: Literal["real", "nominal"] = "real"
     """nominal: the files' spacing is not the scanner's, so nothing is reported in mm or ml."""
+    captures: Literal["refused", "clean"] = "refused"
+    """clean: no secondary capture among the X-rays has text in its pixels that names a patient; they are taken."""
     images: dict[str, str] = Field(default_factory=dict)
     """Channel -> path pattern below the folder, e.g. {flair: "{subject}/*_flair.nii.gz"}; * stays in one name."""
     label: str | None = None

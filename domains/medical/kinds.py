@@ -24,6 +24,7 @@ from domains.medical import (
     plan as plans,
 )
 from domains.medical.entries import open_entry
+from domains.medical.sources import is_nifti
 from domains.recipe import Recipe
 
 
@@ -48,10 +49,10 @@ def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
 
 
 def inspect(candidate: Candidate) -> dict[str, Any]:
-    """Cheap facts of a file, which its name tells apart."""
-    path = next(iter(candidate.images.values()))
-    is_image = path.name.lower().endswith(xray_layout.SUFFIXES)
-    return xray_images.inspect(candidate) if is_image else plans.inspect(candidate)
+    """Cheap facts of a candidate: a volume is a NIfTI file or the numbered slices of a series."""
+    name, path = next(iter(candidate.images.items()))
+    is_volume = "/" in name or is_nifti(path)
+    return plans.inspect(candidate) if is_volume else xray_images.inspect(candidate)
 
 
 def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:

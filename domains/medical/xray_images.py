@@ -23,9 +23,11 @@ from PIL import Image, ImageOps
 from domains.domain import Candidate
 from domains.errors import Refused
 from domains.manifest import Contract
+from domains.medical.dicom.instance import looks_like_dicom
 from domains.medical.entries import STEPS, Grid
 from domains.medical.plan import VERSION, pooling_and_crop
 from domains.medical.preprocess import CLIP, write_array
+from domains.medical.xray_dicom import read_dicom_pixels, size_of
 from domains.recipe import Recipe
 
 KIND = "xray"
@@ -39,6 +41,7 @@ LONGEST_RATIO = 2.0
 """Of the longer to the shorter side: two windows still see all of such an image."""
 COLOUR = (4.0, 0.02)
 """An image is a colour image when channels are further apart than 4 of 256 (JPEG does less) in 2 % of its pixels."""
+PICTURES = (".png", ".jpg", ".jpeg")
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, KeyError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises on files that are no images."""
 
@@ -61,9 +64,10 @@ def inspect(candidate: Candidate) -> dict[str, Any]:
     Raises:
         Refused: the header cannot be used.
     """
-    image = _opened(next(iter(candidate.images.values())))
-    check_size(image.size)
-    return {"shape": [image.size[1], image.size[0]]}
+    path = next(iter(candidate.images.values()))
+    width, height = _opened(path).size if _is_picture(path) else size_of(path)
+    check_size((width, height))
+    return {"shape": [height, width]}
 
 
 def plan(inspections: Sequence[Mapping[str, Any]], recipe: Recipe) -> Contract:
@@ -126,6 +130,9 @@ def read_pixels(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         Refused: it cannot be decoded, has real colour, or is too small or too long.
     """
+    if not _is_picture(path):
+        check_size(size_of(path))
+        return read_dicom_pixels(path)
     image = _opened(path)
     check_size(image.size)
     try:
@@ -181,6 +188,11 @@ def normalise(image: np.ndarray) -> np.ndarray:
         raise Refused("no contrast: 98 % of the pixels have one value")
     cut = np.clip(image, low, high)
     return np.clip((cut - cut.mean()) / cut.std(), -CLIP, CLIP).astype(np.float32)
+
+
+def _is_picture(path: Path) -> bool:
+    """A file with the mark of DICOM is none, whatever its name; what is neither is left to Pillow to refuse."""
+    return path.name.lower().endswith(PICTURES) or not looks_like_dicom(path)
 
 
 def _opened(path: Path) -> Image.Image:

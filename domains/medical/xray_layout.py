@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate, Scan
-from domains.errors import UsageError
+from domains.errors import Refused, UsageError
 from domains.medical import dataset_yaml
 from domains.medical.dataset_yaml import DatasetYaml, read_dataset_yaml
+from domains.medical.dicom.instance import Instance, looks_like_dicom, read_instance
+from domains.medical.xray_dicom import stated_by, why_not
+from domains.medical.xray_images import PICTURES
 from domains.medical.xray_table import Row, Table, kind_of, plain, read_table
 from domains.recipe import Recipe
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 TABLE = "labels.csv"
 """Preferred where there are several tables."""
 NO_TABLE = "a table without a column for the image"
@@ -24,6 +26,7 @@ NO_TABLE = "a table without a column for the image"
 def scan(source: Path, recipe: Recipe) -> Scan:
     """Images of a folder with their rows, before any pixel is read; the order is that of the names.
 
+    A DICOM file's header names the patient where no table does; it tells sex, age band and view then.
     With a table an image without a row is left out, since its patient is not known and it could lie on both sides of a
     split. Without one, an image in a folder belongs to the patient of that name, any other is a patient of its own.
 
@@ -33,11 +36,13 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     if not source.is_dir():
         raise UsageError(f"no folder at {source}")
     said = read_dataset_yaml(source) or DatasetYaml()
-    images, tables, ignored = _sorted_out(source)
+    images, tables, ignored, refused = _sorted_out(source)
+    headers = _headers(images, ignored, refused, captures=said.captures == "clean")
+    images = [path for path in images if path not in ignored and path not in refused]
     chosen = next((path for path in tables if path.name == TABLE), tables[0] if tables else None)
     ignored |= {path: f"not {chosen.name if chosen else TABLE}, the table of labels" for path in tables[1:]}
     if chosen is None:
-        candidates = _without_table(source, images, recipe, said, ignored)
+        candidates = _without_table(source, images, headers, recipe, said, ignored)
         layout = f"{len(images)} X-ray images without a table of labels"
     else:
         ignored.pop(chosen, None)
@@ -54,7 +59,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
             ignored[chosen] = remark or "no finding of the recipe is in it; patient, age, sex and view are"
     return Scan(
         layout=layout, namespace=said.namespace or source.resolve().name, candidates=candidates,
-        ignored=dict(sorted(ignored.items())), statement=said.statement,
+        ignored=dict(sorted(ignored.items())), refused=refused, statement=said.statement,
     )  # fmt: skip
 
 
@@ -71,8 +76,8 @@ def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
     return [Candidate(path.stem, path.parent.name, {_channel(recipe): path}, notes=_unknown(recipe))]
 
 
-def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str]]:
-    """Images and tables of images in order, and why each other file is neither."""
+def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str], dict[Path, str]]:
+    """Images and tables of images in order, why each other file is neither, and room for refusals."""
     images, tables, ignored = [], [], {}
     for folder, folders, names in os.walk(source):
         folders.sort()
@@ -82,31 +87,54 @@ def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str]]:
                 ignored[path] = "hidden"
             elif name == dataset_yaml.FILE and path.parent == source:
                 ignored[path] = "describes the folder"
-            elif name.lower().endswith(SUFFIXES):
+            elif name.lower().endswith(PICTURES) or looks_like_dicom(path):
                 images.append(path)
             elif not name.lower().endswith(".csv"):
-                ignored[path] = f"neither PNG nor JPEG ({path.suffix or 'no suffix'})"
+                ignored[path] = f"neither PNG nor JPEG nor DICOM ({path.suffix or 'no suffix'})"
             elif (kind := kind_of(path)) == "labels":
                 tables.append(path)
             else:
                 ignored[path] = (
                     "boxes: findings are learned from whole images" if kind == "boxes" else "no image column"
                 )
-    return sorted(images), sorted(tables), ignored
+    return sorted(images), sorted(tables), ignored, {}
+
+
+def _headers(
+    images: Sequence[Path], ignored: dict[Path, str], refused: dict[Path, str], *, captures: bool
+) -> dict[Path, Instance]:  # fmt: skip
+    """Headers of the DICOM files that are X-rays; the others are ignored or refused."""
+    found = {}
+    for path in images:
+        if path.name.lower().endswith(PICTURES):
+            continue
+        try:
+            instance = read_instance(path)
+        except Refused as refusal:
+            refused[path] = refusal.reason
+            continue
+        if reason := why_not(instance, captures=captures):
+            (refused if "pixels" in reason else ignored)[path] = reason
+        else:
+            found[path] = instance
+    return found
 
 
 def _without_table(
-    source: Path, images: Sequence[Path], recipe: Recipe, said: DatasetYaml, ignored: dict[Path, str]
-) -> list[Candidate]:
+    source: Path, images: Sequence[Path], headers: Mapping[Path, Instance], recipe: Recipe, said: DatasetYaml,
+    ignored: dict[Path, str],
+) -> list[Candidate]:  # fmt: skip
     found = []
     for path in images:
         name = path.relative_to(source).with_suffix("").as_posix()
         folders = [part for part in path.relative_to(source).parts[:-1] if part.lower() != "images"]
-        group = said.group_of(name) if said.group else (folders[0] if folders else name)
+        patient = headers[path].text("PatientID") if path in headers else ""
+        group = said.group_of(name) if said.group else patient or (folders[0] if folders else name)
         if group is None:
             ignored[path] = "the group pattern does not match"
         else:
-            found.append(Candidate(name, group, {_channel(recipe): path}, notes=_unknown(recipe)))
+            stated = {"facts": stated_by(headers[path])} if path in headers else {}
+            found.append(Candidate(name, group, {_channel(recipe): path}, notes=_unknown(recipe) | stated))
     return found
 
 

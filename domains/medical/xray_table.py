@@ -119,8 +119,13 @@ def _row(cells: Sequence[str], names: Sequence[str], at: Mapping[str, int | None
 
     listed = {plain(one): "1" for one in re.split(r"[|;,]", text("findings")) if plain(one)}
     findings = listed or {names[i]: cells[i].strip() for i in own}
-    facts = {"sex": _sex(text("sex")), "age_band": age_band(text("age")), "view": _view(text("view"))}
+    facts = facts_of(text("sex"), text("age"), text("view"))
     return Row(text("patient") or None, facts, findings)
+
+
+def facts_of(sex: str, age: str, view: str) -> dict[str, str | None]:
+    """Sex, age band and view as `Row.facts` has them, from what a table or a header says."""
+    return {"sex": _sex(sex), "age_band": age_band(age), "view": _view(view)}
 
 
 def age_band(text: str) -> str | None:

@@ -29,6 +29,7 @@ TAGS = (
     "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "EchoTime", "RepetitionTime", "InversionTime",
     "FlipAngle", "ScanningSequence", "SequenceVariant", "EchoNumbers", "DiffusionBValue", "ContrastBolusAgent",
     "AcquisitionContrast", "SeriesDescription", "ProtocolName", "PhotometricInterpretation", "ViewPosition",
+    "PatientSex", "PatientAge",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 """All that is read of a header: an allow-list."""
