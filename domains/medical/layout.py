@@ -61,7 +61,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     else:
         name, layout = _recognise(source, files, channels)
         found = layout(source, files, channels)
-    notes: dict[str, Any] = {"spacing": said.spacing}
+    notes: dict[str, Any] = {"spacing": said.spacing} | _classes(recipe)
     if said.classes:
         notes["label_values"] = _label_values(said.classes, recipe.data.label_classes, source)  # type: ignore[attr-defined]
     candidates = _complete(found, channels, said, notes)
@@ -90,7 +90,13 @@ def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
     if len(channels) > 1:
         raise UsageError(f"{path} is one file, but this model takes {', '.join(channels)}: give the patient's folder")
     name = f"{path.parent.name}/{stem(path)}"
-    return [Candidate(name=name, group=path.parent.name, images={channels[0]: path})]
+    key = f"{channels[0]}/0000" if looks_like_dicom(path) else channels[0]
+    return [Candidate(name=name, group=path.parent.name, images={key: path}, notes=_classes(recipe))]
+
+
+def _classes(recipe: Recipe) -> dict[str, Any]:
+    """What a result calls its classes."""
+    return {"classes": recipe.data.label_classes}  # type: ignore[attr-defined]
 
 
 def stem(path: Path) -> str:

@@ -17,9 +17,9 @@ from domains.manifest import Contract
 from domains.medical.entries import STEPS, Grid
 from domains.medical.labels import checked_label
 from domains.medical.quality import check_channel, check_header, figures
-from domains.medical.readers import Volume, read_volume
+from domains.medical.readers import Volume
 from domains.medical.resample import resample_image, resample_label, resampled_shape
-from domains.medical.sources import read_channel, space_of
+from domains.medical.sources import read_channel, read_outline, space_of
 from domains.recipe import Recipe
 
 INTENSITY = "1: (x - median) / ((p95 - p5) / 3.29) over the head, clipped to -8..8, int16 steps of 1/512"
@@ -107,10 +107,9 @@ def read_label(candidate: Candidate, raw: RawSubject, contract: Contract) -> Raw
     Raises:
         Refused: it cannot be decoded, lies on another grid, or holds values that are no class.
     """
-    assert candidate.label is not None
-    volume = read_volume(candidate.label, integers=True)
+    volume, named = read_outline(candidate)
     refuse_other_grid(volume, raw.volume, what="label")
-    values: Mapping[int, int] | None = candidate.notes.get("label_values")
+    values: Mapping[int, int] | None = candidate.notes.get("label_values") or named
     label = checked_label(volume.data[0], contract.num_classes, values)
     digest = hashlib.sha256(repr((label.shape, raw.digest)).encode() + label.tobytes()).hexdigest()
     return RawLabel(label, raw.volume, digest)

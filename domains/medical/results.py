@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from domains.domain import Candidate
+from domains.errors import Refused
 from domains.head import Prediction
 from domains.manifest import Contract
 from domains.medical import metrics, show
@@ -21,7 +22,7 @@ from domains.medical.sources import files_of, is_nifti, read_channel, space_of
 
 
 def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
-    """Writes mask, overlay and figures of one subject below `<folder>/<subject>/`.
+    """Writes mask, overlay and figures of one subject below `<folder>/<subject>/`; of a DICOM series a SEG too.
 
     `<image>_prediction.nii.gz` has the very shape and affine of the source (of a DICOM series: columns, rows, slices),
     `<image>_overlay.png` shows it, `<image>_result.json` lists volumes and lesions: in ml and mm where the spacing is
@@ -43,7 +44,7 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     # canonical voxel -> RAS mm -> voxel of the source file
     to_source = np.linalg.inv(space.affine) @ space.canonical_affine
     name = stem(source) if is_nifti(source) else channel
-    result = {
+    result: dict[str, Any] = {
         "image": name,
         "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
         "classes": {str(k): _size(int((mask == k).sum()), spacing) for k in range(1, len(prediction))},
@@ -53,11 +54,26 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     below.mkdir(parents=True, exist_ok=True)
     paths = [below / f"{name}_{what}" for what in ("prediction.nii.gz", "overlay.png", "result.json")]
     write_mask(paths[0], mask, space)
+    if not is_nifti(source):
+        names = candidate.notes.get("classes") or [f"class {k}" for k in range(1, len(prediction))]
+        result["seg"] = _seg(below / f"{name}_seg.dcm", space.from_canonical(mask), candidate, channel, names)
+        paths += [below / result["seg"]] if result["seg"].endswith(".dcm") else []
     paths[1].write_bytes(
         show.overlay(volume.data[0], mask, None, volume.spacing_mm, spacing_known=volume.spacing_known, axes=axes)
     )
     paths[2].write_text(json.dumps(result, indent=1) + "\n")
     return paths
+
+
+def _seg(path: Path, mask: np.ndarray, candidate: Candidate, channel: str, names: Sequence[str]) -> str:
+    """The file's name, or why there is none."""
+    from domains.medical.dicom.seg import write_seg  # half a second that only predictions on DICOM need
+
+    try:
+        write_seg(path, mask, files_of(candidate, channel), names)
+    except Refused as refusal:
+        return f"not written: {refusal.reason}"
+    return path.name
 
 
 def _size(voxels: int, spacing_mm: Sequence[float] | None) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from domains.domain import Candidate
+from domains.medical.dicom.seg_in import read_seg, segment_classes
 from domains.medical.dicom.volume import read_space as dicom_space
 from domains.medical.dicom.volume import read_values
 from domains.medical.header import SUFFIXES, read_header
@@ -44,3 +45,17 @@ def read_channel(candidate: Candidate, channel: str) -> Volume:
         return read_volume(files[0], nominal=nominal)
     space, values = read_values(files)
     return volume_of(values, space, nominal=nominal)
+
+
+def read_outline(candidate: Candidate) -> tuple[Volume, dict[int, int] | None]:
+    """The candidate's label as in its file, and value -> class where the file names its classes (a SEG may).
+
+    Raises:
+        Refused: it cannot be decoded, or is a SEG on another grid than its image.
+    """
+    assert candidate.label is not None
+    if is_nifti(candidate.label):
+        return read_volume(candidate.label, integers=True), None
+    space = space_of(candidate, next(iter(candidate.images)).partition("/")[0])
+    volume = volume_of(read_seg(candidate.label, space), space, integers=True)
+    return volume, segment_classes(candidate.label, candidate.notes.get("classes", ()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,14 @@ import numpy as np
 from domains.domain import Candidate
 from domains.errors import Refused
 from domains.medical.dicom.instance import Instance, read_instance
+from domains.medical.dicom.seg_in import SEGMENTATION, series_of
 from domains.medical.dicom.sequences import KINDS, kind_of
 from domains.medical.dicom.stack import stack_of
 
 OBJECTS = {
     "SR": "a report, no image", "PR": "a presentation state, no image", "KO": "a list of images, no image",
     "RTSTRUCT": "contours of radiotherapy, no image", "RTPLAN": "a plan of radiotherapy, no image",
-    "RTDOSE": "a dose of radiotherapy, no image", "SEG": "a segmentation, no image", "ECG": "a waveform, no image",
+    "RTDOSE": "a dose of radiotherapy, no image", "ECG": "a waveform, no image",
     "US": "an ultrasound image, not a volume", "CR": "an X-ray, not a volume", "DX": "an X-ray, not a volume",
     "NM": "nuclear medicine, not MR or CT", "PT": "PET, not MR or CT", "OT": "neither MR nor CT",
 }  # fmt: skip
@@ -63,11 +64,15 @@ def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda pat
     """Candidates of a recipe with these channels, and a reason for every file that is in none."""
     tree = Tree()
     by_series: dict[str, dict[str, Instance]] = defaultdict(dict)
+    masks: list[Path] = []
     for path in files:
         try:
             instance = read_instance(path)
         except Refused as refusal:
             tree.refused[path] = refusal.reason
+            continue
+        if instance.text("SOPClassUID") == SEGMENTATION:
+            masks.append(path)
             continue
         if reason := _no_input(instance, named=said(path) is not None):
             place = tree.refused if instance.text("BurnedInAnnotation").upper() == "YES" else tree.ignored
@@ -82,8 +87,28 @@ def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda pat
     volumes = [v for group in by_series.values() if (v := _volume(list(group.values()), tree)) is not None]
     for volume in volumes:
         volume.channel = said(volume.paths[0]) or _channel(volume, channels, tree)
-    _gather([v for v in volumes if v.channel is not None], channels, tree)
+    taken = [v for v in volumes if v.channel is not None]
+    _gather(taken, channels, tree)
+    _label(masks, {v.label("SeriesInstanceUID"): v.paths[0] for v in taken}, tree)
     return tree
+
+
+def _label(masks: Sequence[Path], first_of: dict[str, Path], tree: Tree) -> None:
+    """Gives each SEG to the subject whose series it refers to; of several the first by name."""
+    owner = {path: n for n, candidate in enumerate(tree.candidates) for path in candidate.images.values()}
+    for path in masks:
+        try:
+            series = series_of(path)
+        except Refused as refusal:
+            tree.refused[path] = refusal.reason
+            continue
+        owners = [owner[first_of[uid]] for uid in series if first_of.get(uid) in owner]
+        if not owners:
+            tree.ignored[path] = "a segmentation of a series that is not taken"
+        elif tree.candidates[owners[0]].label is not None:
+            tree.ignored[path] = "a second segmentation of its series"
+        else:
+            tree.candidates[owners[0]] = replace(tree.candidates[owners[0]], label=path)
 
 
 def _no_input(instance: Instance, *, named: bool) -> str | None:

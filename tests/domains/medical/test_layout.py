@@ -125,7 +125,11 @@ classes: {tumor: [1, 2, 4]}
     taken, ignored = shown(found, root)
     assert taken["P1_a"] == ("P1", {"flair": "img/P1_a-x.nii.gz"}, "seg/P1_a.nii.gz") and taken["P1_b"][0] == "P1"
     assert found.namespace == "hospital-a" and found.statement == "CC0"
-    assert found.candidates[0].notes == {"spacing": "nominal", "label_values": {1: 1, 2: 1, 4: 1}}
+    assert found.candidates[0].notes == {
+        "spacing": "nominal",
+        "classes": ("tumor",),
+        "label_values": {1: 1, 2: 1, 4: 1},
+    }
     assert ignored["img/Q-x.nii.gz"] == "the group pattern does not match"
     assert ignored["flair.nii.gz"] == "matches no pattern of dataset.yaml"
 
