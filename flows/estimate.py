@@ -19,7 +19,8 @@ def estimate_ingest(recipe: Recipe, source: Path, home: Path) -> Estimate:
     from domains.domain import load
 
     scan = load(recipe.domain).scan(source, recipe)
-    files = sum(len(c.images) + (c.label is not None) for c in scan.candidates) + len(scan.ignored)
+    files = sum(len(c.images) + (c.label is not None) for c in scan.candidates)
+    files += len(scan.ignored) + len(scan.refused)
     return _estimate("ingest", recipe, files, home, of=f"{files} files, {len(scan.candidates)} candidate subjects")
 
 

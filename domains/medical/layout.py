@@ -65,7 +65,12 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     if said.classes:
         notes["label_values"] = _label_values(said.classes, recipe.data.label_classes, source)  # type: ignore[attr-defined]
     candidates = _complete(found, channels, said, notes)
-    candidates += [replace(c, group=said.group_of(c.name) or c.group, notes=notes) for c in tree.candidates]
+    for one in tree.candidates:
+        group = said.group_of(one.name) if said.group else one.group
+        if group is None:
+            tree.ignored.update(dict.fromkeys(one.images.values(), "the group pattern does not match"))
+        else:
+            candidates.append(replace(one, group=group, notes=notes))
     return Scan(
         layout=name,
         namespace=said.namespace or source.resolve().name,

@@ -113,6 +113,17 @@ def test_scan__dataset_yaml_names_derived_images(tmp_path: Path) -> None:
     assert len(one.images) == 8 and one.notes["spacing"] == "nominal"
 
 
+def test_scan__the_patient_is_the_group_unless_dataset_yaml_says_otherwise(tmp_path: Path) -> None:
+    for study in ("1", "2"):
+        write_series(tmp_path / study, StudyInstanceUID=study, SeriesInstanceUID=f"{study}.1")
+    recipe = find_recipe("brain_tumor")[1]
+    assert [c.group for c in scan(tmp_path, recipe).candidates] == ["patient", "patient"]
+    (tmp_path / "dataset.yaml").write_text('group: "/(?P<group>1)$"\n')
+    found = scan(tmp_path, recipe)
+    assert [c.group for c in found.candidates] == ["1"]
+    assert list(found.ignored.values()).count("the group pattern does not match") == 8
+
+
 def test_looks_like_dicom(tmp_path: Path) -> None:
     paths = write_series(tmp_path)
     bare, text = tmp_path / "IM0001", tmp_path / "notes.txt"
