@@ -189,6 +189,21 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Registry URI or folder of a model or encoder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the files.")],
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a model for other tools: ONNX that was tried, safetensors, JSON, and a model card."""
+    with command(home, as_json) as c:
+        from pipelines.export import export as verb
+        from pipelines.tracking import resolve
+
+        answer = verb(resolve(c.home, model), out, c.home)
+        c.done(answer, *answer["files"], f"ONNX against torch: {answer['parity']:.1e} of the largest number apart")
+
+
+@app.command()
 def run(
     recipe: RecipeName,
     source: Annotated[Path, typer.Argument(help="Folder with the raw files.")],

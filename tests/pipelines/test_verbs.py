@@ -9,13 +9,16 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from nifti_files import write_nifti
 
 from domains.errors import ContractMismatch, GateRefused, NothingUsable, UsageError
 from domains.recipe import Recipe
 from domains.store import Store
 from pipelines.evaluate import Evaluated, evaluate, interval
+from pipelines.export import export
 from pipelines.finetune import finetune
 from pipelines.ingest import ingest
 from pipelines.models import load_model, open_model
@@ -173,6 +176,33 @@ def test_predict__bad_input_beside_a_good_one(done: Done, archive: Path, tmp_pat
     assert ["refused" in o for o in outputs] == [True, False]
     with pytest.raises(NothingUsable):
         predict(done.model.folder, [bad], tmp_path / "out", done.home)
+
+
+def test_export__onnx_alone_gives_the_models_numbers_and_the_card_its_figures(done: Done, tmp_path: Path) -> None:
+    answer = export(done.model.folder, tmp_path / "out", done.home)
+    assert answer["parity"] < 1e-4 and answer["evaluations"] >= 1
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
+    loaded = open_model(done.model.folder)
+    crops = torch.randn(5, loaded.contract.in_channels, *loaded.contract.crop_shape)
+    assert about["input"]["shape"] == ["batch", *crops.shape[1:]] and about["classes"] == ["tumor"]
+    with torch.no_grad():
+        wanted = load_model(loaded)(crops)
+    [given] = session.run(["logits"], {"crops": crops.numpy()})
+    torch.testing.assert_close(torch.from_numpy(given), wanted, rtol=1e-4, atol=1e-4)
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    dice = json.loads((done.evaluation.folder / "evaluation.json").read_text())["metrics"]["dice"]
+    assert f"| dice | {dice['mean']:.3f} (" in card and "not a medical device" in card
+    assert about["sha256"]["model.onnx"] in card and "label_groups" not in card
+    with pytest.raises(UsageError, match="is not empty"):
+        export(done.model.folder, tmp_path / "out", done.home)
+
+
+def test_export__an_encoder_gives_its_feature_maps(done: Done, tmp_path: Path) -> None:
+    export(done.encoder.folder, tmp_path / "out", done.home)
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert about["outputs"] == [f"features_{n}" for n in range(len(about["contract"]["pooling"]))]
+    assert "Not evaluated." in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_store__keys_of_training_do_not_depend_on_checkpoint_interval(done: Done) -> None:
