@@ -21,7 +21,7 @@ UNEVEN = 0.1
 """Share of the slice distance that a slice may lie beside its place."""
 MISSING = 1.5
 """A distance this many times the usual one has a hole in it."""
-SAME_PLACE_MM = 0.01
+SAME_PLACE_MM = 0.05
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,13 @@ def _order(instance: Instance) -> tuple[float, ...]:
 
 
 def _first_at_each_place(slices: Sequence[Slice], normal: np.ndarray) -> list[Slice]:
-    ordered = sorted(slices, key=lambda one: (round(float(one.position @ normal) / SAME_PLACE_MM), one.order))
-    kept = ordered[:1]
-    for one in ordered[1:]:
-        if float((one.position - kept[-1].position) @ normal) > 2 * SAME_PLACE_MM:
-            kept.append(one)
+    places: list[list[Slice]] = []
+    for one in sorted(slices, key=lambda one: float(one.position @ normal)):
+        if places and float((one.position - places[-1][0].position) @ normal) < SAME_PLACE_MM:
+            places[-1].append(one)
+        else:
+            places.append([one])
+    kept = [min(place, key=lambda one: one.order) for place in places]
     if len({one.order[:2] for one in kept}) > 1:
         raise Refused("slices missing: no repetition of this series has one at every place")
     return kept
