@@ -19,14 +19,18 @@ from domains.medical.heads.segmentation import clean_up
 from domains.medical.layout import stem
 from domains.medical.readers import write_mask
 from domains.medical.sources import files_of, is_nifti, read_channel, space_of
+from domains.medical.uncertainty import case_uncertainty, entropy
+
+KINDS = ("prediction.nii.gz", "overlay.png", "result.json", "uncertainty.nii.gz")
 
 
 def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
     """Writes mask, overlay and figures of one subject below `<folder>/<subject>/`; of a DICOM series a SEG too.
 
     `<image>_prediction.nii.gz` has the very shape and affine of the source (of a DICOM series: columns, rows, slices),
-    `<image>_overlay.png` shows it, `<image>_result.json` lists volumes and lesions: in ml and mm where the spacing is
-    known, in voxels always.
+    `<image>_uncertainty.nii.gz` beside it holds the entropy in percent, `<image>_overlay.png` shows the mask,
+    `<image>_result.json` lists volumes and lesions (in ml and mm where the spacing is known, in voxels always) and one
+    figure of uncertainty for the case.
 
     Args:
         candidate: whose first image gives shape and affine.
@@ -49,11 +53,13 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
         "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
         "classes": {str(k): _size(int((mask == k).sum()), spacing) for k in range(1, len(prediction))},
         "lesions": _lesions(mask, prediction, spacing, to_source),
+        "uncertainty": round(case_uncertainty(prediction, mask), 4),
     }
     below = folder / candidate.name
     below.mkdir(parents=True, exist_ok=True)
-    paths = [below / f"{name}_{what}" for what in ("prediction.nii.gz", "overlay.png", "result.json")]
+    paths = [below / f"{name}_{what}" for what in KINDS]
     write_mask(paths[0], mask, space)
+    write_mask(paths[3], np.round(100 * entropy(prediction)), space)
     if not is_nifti(source):
         names = candidate.notes.get("classes") or [f"class {k}" for k in range(1, len(prediction))]
         result["seg"] = _seg(below / f"{name}_seg.dcm", space.from_canonical(mask), candidate, channel, names)

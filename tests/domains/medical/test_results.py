@@ -32,12 +32,16 @@ def test_write_prediction__on_the_source_grid(tmp_path, notes):
     candidate = Candidate(name="patient 7", group="patient 7", images={"flair": source}, notes=notes)
     paths = write_prediction(candidate, prediction, contract_for("2d", (64, 64)), tmp_path / "out")
 
-    assert [p.name for p in paths] == ["flair_prediction.nii.gz", "flair_overlay.png", "flair_result.json"]
+    names = ["flair_prediction.nii.gz", "flair_overlay.png", "flair_result.json", "flair_uncertainty.nii.gz"]
+    assert [p.name for p in paths] == names
     assert all(p.parent == tmp_path / "out" / "patient 7" for p in paths)
     mask = nibabel.load(paths[0])
     assert np.array_equal(np.asanyarray(mask.dataobj), data > 0) and np.allclose(mask.affine, affine)
     assert paths[1].read_bytes().startswith(b"\x89PNG")
+    percent = np.asanyarray(nibabel.load(paths[3]).dataobj)
+    assert (percent == 29).all()  # entropy of 0.95 and 0.05 in bits is 0.286
     result = json.loads(paths[2].read_text())
+    assert result["uncertainty"] == pytest.approx(0.2864, abs=1e-4)
     (only,) = result["lesions"]
     assert only["voxels"] == 120 and only["centre_voxel"] == [6.0, 3.0, 9.5] and only["max_probability"] == 0.95
     if notes:
