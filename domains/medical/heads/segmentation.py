@@ -18,6 +18,7 @@ from domains.medical.augment import LEFT_RIGHT_AXIS, may_mirror
 from domains.medical.entries import open_entry, open_label
 from domains.medical.preprocess import write_array
 from domains.medical.resample import resample_image, resample_label
+from domains.medical.uncertainty import case_uncertainty, how_telling
 from ssl_models.losses import dice_cross_entropy
 from ssl_models.protocols import Batch
 
@@ -146,6 +147,8 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
         "unit": metrics.unit(spacing),
         "predicted_voxels": int(voxels),
         "reference_voxels": int((reference > 0).sum()),
+        "dice": figures["dice"],
+        "uncertainty": case_uncertainty(prediction, predicted),
         **metrics.candidates(1 - prediction[0], reference > 0),
     }
     return figures, details
@@ -160,9 +163,9 @@ def mean_dice(prediction: Prediction, folder: Path, label: Path) -> float:
 
 
 def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The FROC over all cases and the unit of the distances."""
+    """The FROC over all cases, the unit of the distances, and whether uncertainty tells where the mask is wrong."""
     units = sorted({str(d["unit"]) for d in details})
-    return {"unit": " and ".join(units), **metrics.froc(details)} if details else {}
+    return {"unit": " and ".join(units), **metrics.froc(details), **how_telling(details)} if details else {}
 
 
 def picture(folder: Path, prediction: Prediction, label: Path | None) -> bytes:
