@@ -33,6 +33,7 @@ docs: $(INSTALLED)
 # The published tables (docs/benchmarks.md); killed and started again, it goes on. `make study DATA=my/` for your own.
 study: $(INSTALLED)
 	$(BIN)/selfsight study brain_tumor $(DATA) --label-budgets 0,3,10,30 --set finetune.steps=400
+	$(BIN)/selfsight study brain_tumor $(DATA) --arms scratch,proposals --label-budgets 3,10,30 --set finetune.steps=800
 	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --label-budgets 1,5,20 --set finetune.steps=300
 
 # Which objective for which data: each behind a frozen encoder first, then the best with folds and full fine-tuning.
