@@ -7,6 +7,7 @@ as they say, derived or not.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -63,7 +64,7 @@ class _Series:
 def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda path: None) -> Tree:
     """Candidates of a recipe with these channels, and a reason for every file that is in none."""
     tree = Tree()
-    by_series: dict[str, dict[str, Instance]] = defaultdict(dict)
+    by_series: dict[tuple[str, ...], dict[str, Instance]] = defaultdict(dict)
     masks: list[Path] = []
     for path in files:
         try:
@@ -78,7 +79,11 @@ def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda pat
             place = tree.refused if instance.text("BurnedInAnnotation").upper() == "YES" else tree.ignored
             place[path] = reason
             continue
-        same = by_series[instance.text("SeriesInstanceUID") or str(path.parent)]
+        same = by_series[
+            instance.text("PatientID"),
+            instance.text("SeriesInstanceUID") or str(path.parent),
+            instance.text("StudyInstanceUID"),
+        ]
         name = instance.text("SOPInstanceUID") or str(path)
         if name in same:
             tree.ignored[path] = "the same instance as another file"
@@ -91,6 +96,11 @@ def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda pat
     _gather(taken, channels, tree)
     _label(masks, {v.label("SeriesInstanceUID"): v.paths[0] for v in taken}, tree)
     return tree
+
+
+def _as_folder(part: str) -> str:
+    """An id as one name of a folder: results are written below it, and it must not lead elsewhere."""
+    return re.sub(r"[^\w.^+ -]", "_", part).strip(". ") or "unnamed"
 
 
 def _label(masks: Sequence[Path], first_of: dict[str, Path], tree: Tree) -> None:
@@ -184,4 +194,4 @@ def _gather(volumes: Sequence[_Series], channels: Sequence[str], tree: Tree) -> 
             continue
         images = {f"{c}/{n:04d}": path for c in channels for n, path in enumerate(found[c].paths)}
         group = name[0] or name[1]  # without a patient's id a study stands alone
-        tree.candidates.append(Candidate("/".join(part for part in name if part), group, images))
+        tree.candidates.append(Candidate("/".join(_as_folder(part) for part in name if part), group, images))

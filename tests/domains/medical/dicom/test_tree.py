@@ -94,6 +94,18 @@ def test_grow__a_reason_for_everything_else(tmp_path: Path) -> None:
     assert "may name the patient" in said["burned"]
 
 
+def test_grow__an_id_that_would_lead_out_of_the_folder_of_results(tmp_path: Path) -> None:
+    write_series(tmp_path, PatientID="../../etc/x")
+    [one] = grown(tmp_path, "flair").candidates
+    assert one.name == "_.._etc_x/1.2.3.1" and one.group == "../../etc/x"
+
+
+def test_grow__series_ids_that_two_patients_share(tmp_path: Path) -> None:
+    for patient in ("a", "b"):
+        write_series(tmp_path / patient, PatientID=patient)
+    assert [c.group for c in grown(tmp_path, "flair").candidates] == ["a", "b"]
+
+
 def test_grow__three_directions_are_a_localizer(tmp_path: Path) -> None:
     for number, directions in enumerate(([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])):
         instance(blob()[0], number, position(number), ImageOrientationPatient=directions).save_as(
