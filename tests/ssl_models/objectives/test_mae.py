@@ -205,5 +205,5 @@ def test_init__and_forward_refuse_what_cannot_be() -> None:
 
 
 def test_learning__a_probe_on_its_features_tells_the_direction_of_stripes_under_noise() -> None:
-    before, after = probe_accuracies("mae", stripes, IMAGE, steps=60, batch_size=24, learning_rate=4e-3)
-    assert after > before + 0.3, (before, after)  # gains of 90 steps, seeds 0 and 1: 0.47 and 0.52
+    before, after = probe_accuracies("mae", stripes, IMAGE, steps=90, batch_size=24, learning_rate=4e-3)
+    assert after > before + 0.3, (before, after)  # gains of seeds 0 and 1: 0.47, 0.52
