@@ -49,7 +49,7 @@ study-objectives: $(INSTALLED)
 	$(BIN)/selfsight study road_scene $(ROADS) --arms "sky over buildings over road,scratch,mae" --label-budgets 5,20,100 \
 		$(SHORT) --set finetune.steps=200
 	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --arms scratch,mae --label-budgets 5 --set size=small --set finetune.steps=300
-	SELFSIGHT_LONGER=5 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ssl_models/objectives -k learn -n 2 -s  # long learning tests
+	SELFSIGHT_LONGER=5 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ssl_models/objectives -k learn -s  # long learning tests
 
 bench: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/run_all.py
