@@ -95,7 +95,7 @@ def _network(loaded: Loaded) -> nn.Module:
     if loaded.info["kind"] == "model":
         return load_model(loaded)
     encoder = new_encoder(loaded.recipe, loaded.contract)
-    encoder.load_state_dict(loaded.part("encoder") or loaded.tensors)
+    encoder.load_state_dict(loaded.part("encoder"))
     return _Maps(encoder).eval()
 
 

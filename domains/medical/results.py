@@ -62,8 +62,9 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     write_mask(paths[3], np.round(100 * entropy(prediction)), space)
     if not is_nifti(source):
         names = candidate.notes.get("classes") or [f"class {k}" for k in range(1, len(prediction))]
-        result["seg"] = _seg(below / f"{name}_seg.dcm", space.from_canonical(mask), candidate, channel, names)
-        paths += [below / result["seg"]] if result["seg"].endswith(".dcm") else []
+        seg = below / f"{name}_seg.dcm"
+        result["seg"] = _seg(seg, space.from_canonical(mask), candidate, channel, names)
+        paths += [seg] if result["seg"] == seg.name else []
     paths[1].write_bytes(
         show.overlay(volume.data[0], mask, None, volume.spacing_mm, spacing_known=volume.spacing_known, axes=axes)
     )

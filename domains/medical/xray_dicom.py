@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from domains.errors import Refused
-from domains.medical.dicom.instance import BROKEN, Instance, read_instance, read_whole
+from domains.medical.dicom.instance import BROKEN, Instance, read_instance, read_whole, refuse_burned_in
 from domains.medical.dicom.pixels import decoded
 from domains.medical.dicom.tree import SECONDARY_CAPTURE
 from domains.medical.xray_table import facts_of
@@ -19,19 +19,23 @@ WHITE = 65535
 
 
 def why_not(instance: Instance, *, captures: bool) -> str | None:
-    """Why a file is no X-ray that may be taken, or None.
+    """Why a file is no X-ray, or None.
 
     Args:
         instance: its header.
         captures: whoever owns the images says that none of their secondary captures has text in its pixels.
+
+    Raises:
+        Refused: it is one, but may name the patient in its pixels.
     """
-    burned = instance.text("BurnedInAnnotation").upper()
-    if burned == "YES":
-        return "annotations are burned into its pixels: they may name the patient"
+    refuse_burned_in(instance)
     if instance.text("Modality").upper() not in MODALITIES or not min(instance.size):
         return "a DICOM file, but no X-ray image"
-    if instance.text("SOPClassUID").startswith(SECONDARY_CAPTURE) and burned != "NO" and not captures:
-        return "a secondary capture, which may name the patient in its pixels; dataset.yaml can say `captures: clean`"
+    said_clean = captures or instance.text("BurnedInAnnotation").upper() == "NO"
+    if instance.text("SOPClassUID").startswith(SECONDARY_CAPTURE) and not said_clean:
+        raise Refused(
+            "a secondary capture, which may name the patient in its pixels; dataset.yaml can say `captures: clean`"
+        )
     return None
 
 

@@ -36,7 +36,8 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     if not source.is_dir():
         raise UsageError(f"no folder at {source}")
     said = read_dataset_yaml(source) or DatasetYaml()
-    images, tables, ignored, refused = _sorted_out(source)
+    images, tables, ignored = _sorted_out(source)
+    refused: dict[Path, str] = {}
     headers = _headers(images, ignored, refused, captures=said.captures == "clean")
     images = [path for path in images if path not in ignored and path not in refused]
     chosen = next((path for path in tables if path.name == TABLE), tables[0] if tables else None)
@@ -76,8 +77,8 @@ def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
     return [Candidate(path.stem, path.parent.name, {_channel(recipe): path}, notes=_unknown(recipe))]
 
 
-def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str], dict[Path, str]]:
-    """Images and tables of images in order, why each other file is neither, and room for refusals."""
+def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str]]:
+    """Images and tables of images in order, and why each other file is neither."""
     images, tables, ignored = [], [], {}
     for folder, folders, names in os.walk(source):
         folders.sort()
@@ -97,7 +98,7 @@ def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str], 
                 ignored[path] = (
                     "boxes: findings are learned from whole images" if kind == "boxes" else "no image column"
                 )
-    return sorted(images), sorted(tables), ignored, {}
+    return sorted(images), sorted(tables), ignored
 
 
 def _headers(
@@ -110,11 +111,12 @@ def _headers(
             continue
         try:
             instance = read_instance(path)
+            reason = why_not(instance, captures=captures)
         except Refused as refusal:
             refused[path] = refusal.reason
             continue
-        if reason := why_not(instance, captures=captures):
-            (refused if "pixels" in reason else ignored)[path] = reason
+        if reason:
+            ignored[path] = reason
         else:
             found[path] = instance
     return found

@@ -24,13 +24,13 @@ BROKEN = (
 """What pydicom raises on damaged files."""
 TAGS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType",
-    "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime", "Rows", "Columns",
+    "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows", "Columns",
     "NumberOfFrames", "SamplesPerPixel", "BurnedInAnnotation", "ImagePositionPatient", "ImageOrientationPatient",
-    "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "EchoTime", "RepetitionTime", "InversionTime",
-    "FlipAngle", "ScanningSequence", "SequenceVariant", "EchoNumbers", "DiffusionBValue", "ContrastBolusAgent",
+    "PixelSpacing", "SliceThickness", "EchoTime", "RepetitionTime", "InversionTime",
+    "ScanningSequence", "SequenceVariant", "EchoNumbers", "DiffusionBValue", "ContrastBolusAgent",
     "AcquisitionContrast", "SeriesDescription", "ProtocolName", "PhotometricInterpretation", "ViewPosition",
-    "PatientSex", "PatientAge",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "PatientSex", "PatientAge", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 """All that is read of a header: an allow-list."""
 
@@ -82,6 +82,12 @@ def looks_like_dicom(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(132)
     return head[128:132] == b"DICM" or head[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
+
+
+def refuse_burned_in(instance: Instance) -> None:
+    """Raises Refused when the header says that its pixels carry text."""
+    if instance.text("BurnedInAnnotation").upper() == "YES":
+        raise Refused("annotations are burned into its pixels: they may name the patient")
 
 
 def read_instance(path: Path) -> Instance:

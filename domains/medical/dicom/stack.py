@@ -24,6 +24,10 @@ MISSING = 1.5
 SAME_PLACE_MM = 0.05
 
 
+class SeveralDirections(Refused):
+    """Slices that are no stack: what a localizer is."""
+
+
 @dataclass(frozen=True)
 class Slice:
     """One slice: a file, or a frame of one. DICOM patient axes, mm."""
@@ -70,7 +74,7 @@ def stack_of(instances: Sequence[Instance]) -> Stack:
         return Stack(*_mosaic(first))
     slices = [one for instance in instances for one in slices_of(instance)]
     if not np.allclose(slices[0].directions, [one.directions for one in slices], atol=2e-3):
-        raise Refused("slices in several directions: a localizer, not one volume")
+        raise SeveralDirections("slices in several directions: a localizer, not one volume")
     normal = np.cross(*slices[0].directions)
     slices = _first_at_each_place(slices, normal)
     rows, columns = instances[0].size

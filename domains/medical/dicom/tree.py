@@ -17,10 +17,10 @@ import numpy as np
 
 from domains.domain import Candidate
 from domains.errors import Refused
-from domains.medical.dicom.instance import Instance, read_instance
+from domains.medical.dicom.instance import Instance, read_instance, refuse_burned_in
 from domains.medical.dicom.seg_in import SEGMENTATION, series_of
 from domains.medical.dicom.sequences import KINDS, kind_of
-from domains.medical.dicom.stack import stack_of
+from domains.medical.dicom.stack import SeveralDirections, stack_of
 
 OBJECTS = {
     "SR": "a report, no image", "PR": "a presentation state, no image", "KO": "a list of images, no image",
@@ -69,6 +69,7 @@ def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda pat
     for path in files:
         try:
             instance = read_instance(path)
+            refuse_burned_in(instance)
         except Refused as refusal:
             tree.refused[path] = refusal.reason
             continue
@@ -76,8 +77,7 @@ def grow(files: Iterable[Path], channels: Sequence[str], said: Said = lambda pat
             masks.append(path)
             continue
         if reason := _no_input(instance, named=said(path) is not None):
-            place = tree.refused if instance.text("BurnedInAnnotation").upper() == "YES" else tree.ignored
-            place[path] = reason
+            tree.ignored[path] = reason
             continue
         same = by_series[
             instance.text("PatientID"),
@@ -124,8 +124,6 @@ def _label(masks: Sequence[Path], first_of: dict[str, Path], tree: Tree) -> None
 def _no_input(instance: Instance, *, named: bool) -> str | None:
     """Why a file is no part of a volume, whatever its series."""
     modality = instance.text("Modality").upper()
-    if instance.text("BurnedInAnnotation").upper() == "YES":
-        return "annotations are burned into its pixels: they may name the patient"
     if instance.text("SOPClassUID").startswith(SECONDARY_CAPTURE):
         return "a secondary capture: a picture of a screen or of paper"
     if modality not in ("MR", "CT"):
@@ -151,7 +149,7 @@ def _volume(instances: list[Instance], tree: Tree) -> _Series | None:
     try:
         stack = stack_of(instances)
     except Refused as refusal:
-        place = tree.ignored if "localizer" in refusal.reason else tree.refused
+        place = tree.ignored if isinstance(refusal, SeveralDirections) else tree.refused
         place.update((one.path, refusal.reason) for one in instances)
         return None
     known = {one.path: one for one in instances}
