@@ -111,7 +111,9 @@ def take_in(
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
                          for p, why in sorted(scan.refused.items())],
                         refused=[(str(p), why) for p, why in sorted(scan.refused.items())]))  # fmt: skip
-    manifest = _merged(taken, old, recipe, contract, scan)
+    origin = identity.keyed("source", scan.namespace)
+    taker.names[origin] = f"{source}: {scan.namespace}"
+    manifest = _merged(taken, old, recipe, contract, {origin: scan.statement})
     refused = [pair for one in taken for pair in one.refused]
     if not manifest.subjects:
         reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or scan.layout
@@ -250,7 +252,9 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Take
     return kept
 
 
-def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, scan: Scan) -> Manifest:
+def _merged(
+    taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, source: dict[str, str]
+) -> Manifest:
     records = {r.file_id: r for r in old.records} if old else {}
     subjects = {s.subject_id: s for s in old.subjects} if old else {}
     fresh: dict[str, list[Record]] = {}
@@ -263,7 +267,7 @@ def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract:
     return Manifest(
         recipe=recipe.name,
         contract=contract,
-        sources=(old.sources if old else {}) | {scan.namespace: scan.statement},
+        sources=(old.sources if old else {}) | source,
         records=tuple(records[i] for i in sorted(records)),
         subjects=tuple(subjects[i] for i in sorted(subjects)),
     )
