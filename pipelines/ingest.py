@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,7 @@ def take_in(
         for one in in_order(taker.take, scan.candidates):
             taken.append(one)
             progress.advance()
-    taken = _without_duplicates(taken, old)
+    taken = _without_duplicates(taken, old, taker.names)
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
                          for p, why in sorted(scan.ignored.items())]))  # fmt: skip
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
@@ -237,7 +237,7 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
 
-def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Taken]:
+def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[_Taken]:
     """Refuses a subject whose decoded content another subject already has; the first in order stays."""
     first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
     kept = []
@@ -247,7 +247,7 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Take
             if original != one.subject.subject_id:
                 reason = f"same content as subject {original}"
                 records = [Record(file_id=r.file_id, verdict="refused", reason=reason) for r in one.records]
-                one = _Taken(records, refused=[(r.file_id, reason) for r in records])
+                one = _Taken(records, refused=[(paths[r.file_id], reason) for r in records])
         kept.append(one)
     return kept
 
