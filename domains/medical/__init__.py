@@ -6,6 +6,7 @@ from domains.medical.generate import generate
 from domains.medical.heads import HEADS
 from domains.medical.kinds import (
     crops,
+    hand_out,
     inspect,
     of_xrays,
     open_inputs,
@@ -45,4 +46,5 @@ DOMAIN = Domain(
     channel_rules=("channels", "neighbours"),
     generate=generate,
     dataset_yaml=schema(),
+    hand_out=hand_out,
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from domains.domain import Candidate, CropSource, Raw, Scan
+from domains.domain import Candidate, Case, CropSource, HandedOut, Raw, Scan
 from domains.head import Prediction
 from domains.manifest import Contract, Subject
 from domains.medical import (
@@ -24,6 +24,7 @@ from domains.medical import (
     plan as plans,
 )
 from domains.medical.entries import open_entry
+from domains.medical.hand_out import hand_out_volumes, hand_out_xrays
 from domains.medical.sources import is_nifti
 from domains.recipe import Recipe
 
@@ -94,6 +95,11 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     """Files for whoever asked for a prediction."""
     module = xray_show if _prepared_as_xrays(contract) else results
     return module.write_prediction(candidate, prediction, contract, folder)
+
+
+def hand_out(cases: Sequence[Case], recipe: Recipe, out: Path) -> HandedOut:
+    """Cases for whoever draws outlines or fills in findings."""
+    return (hand_out_xrays if of_xrays(recipe) else hand_out_volumes)(cases, recipe, out)
 
 
 def picture(folder: Path) -> bytes:
