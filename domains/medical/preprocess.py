@@ -161,13 +161,12 @@ def stored_grid(volume: Volume, contract: Contract) -> Grid:
 def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
     """Raises Refused, naming both grids, unless both volumes have one shape and corners within half a voxel."""
     shape, wanted = volume.data.shape[1:], reference.data.shape[1:]
-    both = f"it has {described(shape, volume.affine)}, its image {described(wanted, reference.affine)}"
+    both = f"has {described(shape, volume.affine)}, its image {described(wanted, reference.affine)}"
     if shape != wanted:
-        sizes = [" x ".join(map(str, size)) for size in (shape, wanted)]
-        raise Refused(f"{what} has {sizes[0]} voxels, its image {sizes[1]}: {both}")
+        raise Refused(f"{what} {both}")
     gap = corner_gap_mm(wanted, volume.affine, reference.affine)
     if gap > SAME_GRID * min(reference.spacing_mm):
-        raise Refused(f"{what} lies {gap:.1f} mm away from its image: {both}")
+        raise Refused(f"{what} lies {gap:.1f} mm away from its image: it {both}")
 
 
 def write_array(path: Path, array: np.ndarray, contract: Contract) -> None:
