@@ -34,7 +34,6 @@ from pipelines.register import register
 from pipelines.report import write_report
 from pipelines.tracking import resolve, sync
 
-
 PATIENTS = 14
 SMALL = {"data.max_crop": "32", "objective": "mae", "finetune.steps": "2", "pretrain.steps": "2"} | {
     f"{verb}.{key}": value for verb in ("pretrain", "finetune")
