@@ -25,6 +25,13 @@ def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
     return SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
 
 
+def linear_decoder(encoder: Any, classes: int) -> nn.Module:
+    """One linear layer on all feature maps: dense logits (B, K, *S). What a linear probe of a dense head is."""
+    from ssl_models.decoders.linear import LinearDecoder
+
+    return LinearDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
+
+
 @dataclass(frozen=True)
 class Head:
     """What is learned from labels. Every function is plain; `entry` is a subject's folder in the store."""
@@ -52,7 +59,8 @@ class Head:
     accounting: Sequence[str] = ()
     """Which labels the settings of `trivial` and `propose` have seen, in sentences for every study."""
     decoder: Callable[[Any, int], nn.Module] = segmentation_decoder
-    """encoder, classes of the contract -> what turns its feature maps into the logits that `loss` takes."""
+    """encoder, classes of the contract -> what turns its feature maps into the logits that `loss` takes. Of a head that
+    judges subjects as a whole it is linear, so that it is what a linear probe trains."""
     pool: Callable[[Sequence[dict[str, Any]]], dict[str, float]] | None = None
     """Details of a set of cases -> metrics of the set (AUROC, mIoU over all pixels) that are no means over cases. They
     join the others by name, and the primary metric may be one; None: there are none."""
