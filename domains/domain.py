@@ -47,6 +47,8 @@ class Scan:
     """File -> why it is not an input."""
     refused: Mapping[Path, str] = field(default_factory=dict)
     """File -> why it cannot be used, where that is known before any pixel is read."""
+    absent: Sequence[str] = ()
+    """Channels of the recipe that no candidate has; a new dataset must not begin like that."""
     statement: str = "not stated"
     """Licence and origin of the data."""
 

@@ -231,6 +231,11 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
         why = "; ".join(sorted(reasons)[:3]) or scan.layout
         count = len(scan.candidates) + len(scan.refused)
         raise NothingUsable(f"none of {count} candidate files is usable ({why})")
+    if scan.absent and like is None:
+        raise UsageError(
+            f"no subject has the channel {', '.join(scan.absent)} of the recipe ({scan.layout}): leave it out, name "
+            "its files in a dataset.yaml, or begin with a folder that has it"
+        )
     planned = domain.plan(inspections, recipe)
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 

@@ -57,7 +57,7 @@ class Proposals(nn.Module):
     @torch.no_grad()
     def examples(self, batch: Batch) -> dict[str, Tensor]:
         """Panels (B, 1, *S) of each first crop: original (middle channel), proposed, found (probability)."""
-        crops, middle = batch.crops.shape[1], batch.crops.shape[2] // 2
+        crops, middle = batch.crops.shape[1], batch.shown_channel
         found = self.decoder(self.encoder(batch.crops[:, 0])).float().softmax(1)
         return {
             "original": batch.crops[:, 0, middle : middle + 1],

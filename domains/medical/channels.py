@@ -1,0 +1,93 @@
+"""The channels of a subject on one grid: the first gives it, others are resampled onto it or are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from domains.domain import Candidate
+from domains.errors import Refused
+from domains.medical.quality import check_channel, check_header
+from domains.medical.readers import Volume
+from domains.medical.resample import onto_grid
+from domains.medical.sources import files_of, read_channel, space_of
+
+COVERED = 0.5
+"""Share of the head of the first channel that another one must reach."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a subject, checked."""
+
+    volume: Volume
+    """(1, D, H, W)."""
+    inside: np.ndarray
+    """(D, H, W) bool, where the head is."""
+
+
+def read_channels(candidate: Candidate, names: tuple[str, ...]) -> tuple[dict[str, Channel], dict[str, Channel]]:
+    """The channels that a candidate has: as read, and on the grid of the first one.
+
+    What lies on another grid is resampled by the affines that the files state. Nothing is registered: a patient who
+    moved between two series is not moved back. Where a channel does not reach, it has the median of its head, which
+    normalisation turns into about zero: what a missing channel is everywhere.
+
+    Raises:
+        Refused: a channel cannot be read or is not fit for use, the first is missing, or another one lies elsewhere.
+    """
+    read: dict[str, Channel] = {}
+    for name in names:
+        if files_of(candidate, name):
+            check_header(space_of(candidate, name))
+            volume = read_channel(candidate, name)
+            read[name] = Channel(volume, check_channel(volume))
+    if names[0] not in read:
+        raise Refused(f"channel {names[0]} is missing")
+    return read, {name: _on_grid_of(read[names[0]], channel, names[0], name) for name, channel in read.items()}
+
+
+def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
+    """Raises Refused unless both volumes have one shape and corners within half a voxel of each other."""
+    if volume.data.shape[1:] != reference.data.shape[1:]:
+        sizes = [" x ".join(map(str, v.data.shape[1:])) for v in (volume, reference)]
+        raise Refused(f"{what} has {sizes[0]} voxels, its image {sizes[1]}")
+    if (apart := _apart_mm(volume, reference)) > 0.5 * min(reference.spacing_mm):
+        raise Refused(f"{what} lies {apart:.1f} mm away from its image")
+
+
+def _on_grid_of(first: Channel, channel: Channel, first_name: str, name: str) -> Channel:
+    mine, theirs = channel.volume, first.volume
+    same_shape = mine.data.shape == theirs.data.shape
+    if same_shape and _apart_mm(mine, theirs) <= 0.5 * min(theirs.spacing_mm):
+        return channel
+    if not (mine.spacing_known and theirs.spacing_known):  # then the affines say nothing about where voxels lie
+        refuse_other_grid(mine, theirs, what=f"channel {name}, of nominal spacing,")
+    shape, onto = theirs.data.shape[1:], theirs.affine
+    values, reached = onto_grid(mine.data[0], mine.affine, shape, onto)
+    covered = float((first.inside & reached).sum() / max(first.inside.sum(), 1))
+    if covered < COVERED:
+        raise Refused(
+            f"channel {name} ({_place(mine)}) covers {covered:.0%} of the head in {first_name} ({_place(theirs)}), and "
+            f"at least {COVERED:.0%} are needed; if they belong together they must be registered first"
+        )
+    middle = np.median(mine.data[0][channel.inside])
+    head, _ = onto_grid(channel.inside, mine.affine, shape, onto)
+    moved = replace(mine, data=np.where(reached, values, middle)[None], affine=onto, spacing_mm=theirs.spacing_mm)
+    return Channel(moved, (head >= 0.5) & reached)
+
+
+def _apart_mm(volume: Volume, reference: Volume) -> float:
+    """How far the first or the last corner of two grids of one shape lie apart, along the worst axis."""
+    far = np.array([*reference.data.shape[1:], 1.0])
+    gaps = [np.abs((volume.affine - reference.affine) @ corner).max() for corner in (np.eye(4)[3], far)]
+    return float(max(gaps))
+
+
+def _place(volume: Volume) -> str:
+    """A grid in words."""
+    shape = volume.data.shape[1:]
+    middle = volume.affine @ np.array([*(np.array(shape) - 1) / 2, 1.0])
+    voxels, spacing = " x ".join(map(str, shape)), " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
+    return f"{voxels} voxels of {spacing} mm around R {middle[0]:.0f}, A {middle[1]:.0f}, S {middle[2]:.0f} mm"
