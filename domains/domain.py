@@ -120,6 +120,11 @@ class Domain:
     dataset_yaml: Mapping[str, str] = field(default_factory=dict)
     """Key -> meaning of the dataset.yaml that a source folder may carry."""
 
+    def head(self, recipe: Recipe) -> Head:
+        """The recipe's head, which calls its classes by the names that the recipe gives them."""
+        found = self.heads[recipe.head]
+        return found.named(found, recipe) if found.named else found
+
     def paints(self, recipe: Recipe) -> bool:
         """Whether there is a painter of anomalies for a recipe's data."""
         return self.painter is not None and self.knows_anomalies(recipe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +35,8 @@ class Ingested:
     manifest_digest: str
     counts: dict[str, int]
     refused: list[tuple[str, str]] = field(default_factory=list)
+    missing_channels: dict[str, int] = field(default_factory=dict)
+    """Optional channels -> how many subjects of the dataset lack just these."""
 
 
 @dataclass
@@ -73,7 +75,14 @@ def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | Non
         manifest_digest=manifest.digest,
         counts=manifest.counts(),
         refused=refused,
+        missing_channels=dict(Counter(_lacking(manifest)).most_common()),
     )
+
+
+def _lacking(manifest: Manifest) -> Iterator[str]:
+    for subject in manifest.subjects:
+        if (lacking := subject.facts.get("missing_channels", "none")) != "none":
+            yield lacking
 
 
 def take_in(

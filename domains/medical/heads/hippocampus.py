@@ -17,5 +17,6 @@ HEAD = Head(
     primary_score=segmentation.mean_dice,
     summarise=segmentation.summarise,
     picture=segmentation.picture,
+    named=segmentation.named,
     write_mask=segmentation.write_mask,
 )
