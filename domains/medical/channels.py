@@ -31,8 +31,8 @@ def read_channels(candidate: Candidate, names: tuple[str, ...]) -> tuple[dict[st
     """The channels that a candidate has: as read, and on the grid of the first one.
 
     What lies on another grid is resampled by the affines that the files state. Nothing is registered: a patient who
-    moved between two series is not moved back. Where a channel does not reach, it has the median of its head, which
-    normalisation turns into about zero: what a missing channel is everywhere.
+    moved between two series is not moved back. Where a channel does not reach, it has the median of its head inside the
+    first one's head, which normalisation turns into about zero (what a missing channel is), and air around it.
 
     Raises:
         Refused: a channel cannot be read or is not fit for use, the first is missing, or another one lies elsewhere.
@@ -72,9 +72,14 @@ def _on_grid_of(first: Channel, channel: Channel, first_name: str, name: str) ->
             f"channel {name} ({_place(mine)}) covers {covered:.0%} of the head in {first_name} ({_place(theirs)}), and "
             f"at least {COVERED:.0%} are needed; if they belong together they must be registered first"
         )
-    middle = np.median(mine.data[0][channel.inside])
+    unknown = np.where(first.inside, np.median(mine.data[0][channel.inside]), mine.data.min())
     head, _ = onto_grid(channel.inside, mine.affine, shape, onto)
-    moved = replace(mine, data=np.where(reached, values, middle)[None], affine=onto, spacing_mm=theirs.spacing_mm)
+    moved = replace(
+        mine,
+        data=np.where(reached, values, unknown)[None].astype(np.float32),
+        affine=onto,
+        spacing_mm=theirs.spacing_mm,
+    )
     return Channel(moved, (head >= 0.5) & reached)
 
 

@@ -120,12 +120,13 @@ class Crops:
         if self._augment:
             each, millimetres = torch.tensor(own, dtype=torch.int64).flatten(), spacing.repeat_interleave(crops, 0)
             images, targets, found = augment_crops(
-                images, targets, inside, each, millimetres, mirror=self._mirror, moves=self._moves
-            )
+                images, targets, inside, each, millimetres, mirror=self._mirror, moves=self._moves,
+                channels=self._channels,
+            )  # fmt: skip
             assert found is not None
             inside = found
         present = self._present(subjects, sample_seed)
-        if present is not None:  # augmentation makes something of nothing
+        if present is not None:
             shown = present.repeat_interleave(crops, 0)
             images = images * shown.view(*shown.shape, *[1] * (images.ndim - 2))
         return Batch(

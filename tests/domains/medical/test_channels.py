@@ -73,7 +73,9 @@ def test_read_channels__where_it_does_not_reach_it_has_the_median(tmp_path):
     middle = np.median(read["t1"].volume.data[0][read["t1"].inside])
     outside = np.ones(len(t1.volume.data[0]), bool)
     outside[6:18] = False  # D grows upwards: 12 of 20 slices, their middle 10 mm above
-    assert (t1.volume.data[0][outside] == middle).all() and not t1.inside[outside].any()
+    head = found["flair"].inside[outside]
+    assert (t1.volume.data[0][outside][head] == middle).all() and not t1.inside[outside].any()
+    assert (t1.volume.data[0][outside][~head] == read["t1"].volume.data.min()).all()
     assert np.allclose(t1.volume.data[0][6:18], read["t1"].volume.data[0], atol=1e-3)
 
 
