@@ -55,13 +55,13 @@ def overlay(
     for axis, panel in enumerate(panels):
         for mask, is_reference in ((reference, True), (prediction, False)):
             if mask is not None:
-                for k in range(1, len(names) + 1):
+                for k in range(len(names), 0, -1):  # the rim of one class runs along the next: the first lies on top
                     line = _line(k, len(names), is_reference)
                     _contours(panel, _section(mask, axis, place, axes) == k, **line)
     lines = _legend(names, reference is not None)
     figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, labelcolor="white", fontsize=8)
     title = _title(prediction, reference, spacing_mm if spacing_known else None, names)
-    figure.suptitle(title, color="white", fontsize=10)
+    figure.suptitle(title, color="white", fontsize=10 if len(names) == 1 else 8.5)
     return as_png(figure)
 
 
@@ -194,7 +194,7 @@ def _title(
         each = [metrics.dice(prediction == k, reference == k) for k in range(1, len(names) + 1)]
         said = [f"Dice {np.mean(each):.2f}"]
         if len(names) > 1:
-            said[0] += f" ({', '.join(f'{name} {dice:.2f}' for name, dice in zip(names, each, strict=True))})"
+            said[0] += f" ({', '.join(f'{name} {dice:.2f}' for name, dice in zip(names, each, strict=True))})\n"
         parts = [*said, *parts, f"reference {volume(reference)}"]
     return "   ".join([*parts, "radiological: patient's right on the left"])
 
