@@ -39,6 +39,8 @@ class Ingested:
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the person should know; with names, for the terminal only."""
+    missing_channels: dict[str, int] = field(default_factory=dict)
+    """Optional channels -> how many subjects of the dataset lack just these."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,14 @@ def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | Non
         counts=taken.manifest.counts(),
         refused=taken.refused,
         notes=taken.notes,
+        missing_channels=dict(Counter(_lacking(taken.manifest)).most_common()),
     )
+
+
+def _lacking(manifest: Manifest) -> Iterator[str]:
+    for subject in manifest.subjects:
+        if (lacking := subject.facts.get("missing_channels", "none")) != "none":
+            yield lacking
 
 
 def take_in(
@@ -315,6 +324,11 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
         why = "; ".join(sorted(reasons)[:3]) or scan.layout
         count = len(scan.candidates) + len(scan.refused)
         raise NothingUsable(f"none of {count} candidate files is usable ({why})")
+    if scan.absent and like is None:
+        raise UsageError(
+            f"no subject has the channel {', '.join(scan.absent)} of the recipe ({scan.layout}): leave it out, name "
+            "its files in a dataset.yaml, or begin with a folder that has it"
+        )
     planned = domain.plan(inspections, recipe)
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
