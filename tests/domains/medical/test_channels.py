@@ -4,12 +4,17 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from dicom_files import DIRECTIONS, T1, blob, write_series
+from dicom_files import SPACING as SPACING_MM
 from scipy import ndimage
 
 from domains.domain import Candidate
 from domains.errors import Refused
 from domains.medical.channels import read_channels
+from domains.medical.layout import scan
+from domains.medical.recipes import RECIPES
 
 SHAPE, SPACING = (40, 44, 20), (2.0, 2.0, 5.0)
 ANGLE = 0.35
@@ -93,3 +98,37 @@ def test_read_channels__nominal_spacing_says_nothing_about_places(tmp_path):
     one = both(tmp_path, shape, affine_of(shape, SPACING), {"spacing": "nominal"})
     with pytest.raises(Refused, match="channel t1, of nominal spacing, has 18 x 44 x 40 voxels with affine .*, its image 20"):
         read_channels(one, NAMES)
+
+
+def test_read_channels__a_dicom_series_of_larger_pixels(tmp_path):
+    """The T1 of a study with the mean of 2 x 2 pixels in one; its first pixel lies half a pixel further."""
+    tags = {"FrameOfReferenceUID": "1.2.3.4"}
+    write_series(tmp_path / "flair", blob(8, 40, 40), **tags)
+    fine, (rows, columns) = blob(8, 40, 40, seed=1), SPACING_MM
+    coarse = fine.reshape(8, 20, 2, 20, 2).mean((2, 4)).astype(np.uint16)
+    shift = 0.5 * columns * DIRECTIONS[0] + 0.5 * rows * DIRECTIONS[1]
+    for path in write_series(tmp_path / "t1", coarse, SeriesInstanceUID="1.2.3.1.2", **tags, **T1):
+        one = pydicom.dcmread(path)
+        one.PixelSpacing = [2 * rows, 2 * columns]
+        one.ImagePositionPatient = [float(f"{v:.6f}") for v in np.array(one.ImagePositionPatient, float) + shift]
+        one.save_as(path)
+    (candidate,) = scan(tmp_path, RECIPES["brain_tumor"].changed({"data.channels": "[flair, t1]"})).candidates
+    read, found = read_channels(candidate, NAMES)
+    assert read["t1"].volume.data.shape == (1, 8, 20, 20) and found["t1"].volume.data.shape == (1, 8, 40, 40)
+    original = np.ascontiguousarray(fine[:, ::-1, ::-1]).astype(np.float32)  # as canonical axes have it
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    smooth = ndimage.gaussian_filter(original, (0, 1, 1))
+    moved = [np.roll(found["t1"].volume.data[0], by, (1, 2)) for by in ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))]
+    errors = [np.abs(one - smooth)[inner].mean() for one in moved]
+    assert min(errors) == errors[0] and errors[0] < 0.5 * min(errors[1:])
+
+
+@pytest.mark.real_data
+def test_read_channels__flair_and_t1post_of_a_real_study(real_data):
+    folder = real_data / "medical/dicom/tcia_brain_tumor_progression_PGBM-003"
+    recipe = RECIPES["brain_tumor"].changed({"data.channels": "[flair, t1post]"})
+    (candidate,) = scan(folder, recipe).candidates
+    _, found = read_channels(candidate, ("flair", "t1post"))
+    assert len(candidate.images) == 44 and found["t1post"].volume.data.shape == (1, 22, 320, 280)
+    heads = [found[name].inside for name in ("flair", "t1post")]
+    assert 2 * (heads[0] & heads[1]).sum() / (heads[0].sum() + heads[1].sum()) > 0.9
