@@ -11,6 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 import domains
 from domains.errors import UsageError
 from domains.head import Head, Prediction
@@ -117,6 +119,9 @@ class Domain:
     """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
     dataset_yaml: Mapping[str, str] = field(default_factory=dict)
     """Key -> meaning of the dataset.yaml that a source folder may carry."""
+    glance: Callable[[Path], np.ndarray] | None = None
+    """Subject entry -> (C, D, H, W) of a fixed small shape, the whole subject (1 for an axis that it has not): what
+    near-duplicates are told by. None: they are not looked for."""
 
     def paints(self, recipe: Recipe) -> bool:
         """Whether there is a painter of anomalies for a recipe's data."""

@@ -6,6 +6,7 @@ from domains.medical.generate import generate
 from domains.medical.heads import HEADS
 from domains.medical.kinds import (
     crops,
+    glance,
     inspect,
     of_xrays,
     open_inputs,
@@ -41,6 +42,7 @@ DOMAIN = Domain(
     open_inputs=open_inputs,
     write_prediction=write_prediction,
     picture=picture,
+    glance=glance,
     panels=panels,
     channel_rules=("channels", "neighbours"),
     generate=generate,
