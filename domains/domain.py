@@ -51,6 +51,33 @@ class Scan:
     """File -> why it cannot be used, where that is known before any pixel is read."""
     statement: str = "not stated"
     """Licence and origin of the data."""
+    alike: Mapping[Path, Sequence[str]] = field(default_factory=dict)
+    """Refused label -> names of the candidates it could belong to; for the terminal, never stored."""
+    labels_only: bool = False
+    """The images are there to be drawn on: all of them are in the dataset already, and only labels are taken."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject to be handed out to whoever draws its label."""
+
+    folder: str
+    """One name below the folder of all cases."""
+    candidate: Candidate
+    draft: Prediction | None
+    """A first guess to correct, or None."""
+
+
+@dataclass(frozen=True)
+class HandedOut:
+    """Where the cases are, and what to do with them."""
+
+    answers: Sequence[str]
+    """For each case the path below the folder under which its label is to be saved, or where to fill it in."""
+    drafts: Sequence[str]
+    """For each case the path of its draft, "" where there is none."""
+    how: Sequence[str]
+    """Lines for the reader: what to open, what to draw, what counts as an answer."""
 
 
 Raw = Any
@@ -122,6 +149,9 @@ class Domain:
     glance: Callable[[Path], np.ndarray] | None = None
     """Subject entry -> (C, D, H, W) of a fixed small shape, the whole subject (1 for an axis that it has not): what
     near-duplicates are told by. None: they are not looked for."""
+    hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
+    """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
+    beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""
 
     def paints(self, recipe: Recipe) -> bool:
         """Whether there is a painter of anomalies for a recipe's data."""

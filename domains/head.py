@@ -76,6 +76,9 @@ class Head:
     write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
     """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""
 
+    may_be_empty: bool = True
+    """Whether a label without any foreground is an answer (there is nothing); else it is refused as unfinished."""
+
     @property
     def ranked_by(self) -> str:
         """The key of `score` that ranks cases."""

@@ -267,13 +267,14 @@ def _ingested(recipe: Any, source: Path, c: Command, like: str | None = None) ->
         remember_ingest(recipe, taken.counts["found"], time.monotonic() - started, c.home)
     refused = [{"file": file, "reason": reason} for file, reason in taken.refused]
     return {**taken.counts, "manifest": str(taken.manifest), "manifest_digest": taken.manifest_digest,
-            "refused_files": refused}  # fmt: skip
+            "refused_files": refused, "notes": taken.notes}  # fmt: skip
 
 
 def _accounting(taken: dict[str, Any]) -> list[str]:
     verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
     lines = [f"{taken['found']} files found: {verdicts}; {taken['subjects']} subjects, {taken['groups']} groups"]
-    return lines + [f"refused {one['file']}: {one['reason']}" for one in taken["refused_files"]]
+    lines += [f"refused {one['file']}: {one['reason']}" for one in taken["refused_files"]]
+    return lines + taken["notes"]
 
 
 def _in_epochs(recipe: Any, verb: str, epochs: int | None, home: Path, data: Path | None) -> Any:

@@ -128,6 +128,7 @@ def summary(answer: dict[str, Any]) -> list[str]:
     verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
     lines = [f"{taken['found']} files found: {verdicts}"]
     lines += [f"refused {one['file']}: {one['reason']}" for one in answer["refused_files"]]
+    lines += answer["notes"]
     lines += comparison(answer)
     return [*lines, f"model  {answer['model']}", f"report {answer['report']}"]
 

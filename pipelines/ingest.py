@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from domains.recipe import Recipe
 from domains.splits import split_bucket
 from domains.store import Store, locked, write_atomically
 from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
+from pipelines.ingest_notes import answered, same_names, with_names
 from pipelines.progress import Progress
 
 VERDICTS = ("accepted", "label", "refused", "ignored")
@@ -36,6 +37,20 @@ class Ingested:
     manifest_digest: str
     counts: dict[str, int]
     refused: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the person should know; with names, for the terminal only."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a source folder gave, in the store but not yet the recipe's newest dataset."""
+
+    manifest: Manifest
+    labels: Labels
+    dataset: Dataset
+    refused: list[tuple[str, str]]
+    """Path and reason, with names."""
+    notes: list[str]
 
 
 @dataclass
@@ -65,22 +80,23 @@ def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | Non
     home = Path(home)
     with locked(home / "locks" / f"dataset-{dataset_file(recipe, home).stem}"):
         previous = find_dataset(recipe, home)
-        manifest, _, dataset, refused = take_in(Path(source), recipe, home, previous=previous, contract=contract)
-        keep_dataset(dataset, recipe, home)
+        taken = take_in(Path(source), recipe, home, previous=previous, contract=contract)
+        keep_dataset(taken.dataset, recipe, home)
     store = Store(home)
     return Ingested(
-        manifest=store.path("manifest", dataset.manifest),
-        labels=store.path("labels", dataset.labels) if dataset.labels else None,
-        manifest_digest=manifest.digest,
-        counts=manifest.counts(),
-        refused=refused,
+        manifest=store.path("manifest", taken.dataset.manifest),
+        labels=store.path("labels", taken.dataset.labels) if taken.dataset.labels else None,
+        manifest_digest=taken.manifest.digest,
+        counts=taken.manifest.counts(),
+        refused=taken.refused,
+        notes=taken.notes,
     )
 
 
 def take_in(
     source: Path, recipe: Recipe, home: Path, *, previous: Dataset | None = None, contract: Contract | None = None
-) -> tuple[Manifest, Labels, Dataset, list[tuple[str, str]]]:
-    """Reads a source folder into the store: manifest, labels, both with their store keys, and refusals with paths.
+) -> Intake:
+    """Reads a source folder into the store.
 
     Args:
         source: the folder.
@@ -106,13 +122,17 @@ def take_in(
         for one in in_order(taker.take, scan.candidates):
             taken.append(one)
             progress.advance()
-    taken = _without_duplicates(taken, old)
+    taken = _without_duplicates(taken, old, taker.names)
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
                          for p, why in sorted(scan.ignored.items())]))  # fmt: skip
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
                          for p, why in sorted(scan.refused.items())],
-                        refused=[(str(p), why) for p, why in sorted(scan.refused.items())]))  # fmt: skip
-    manifest = _merged(taken, old, recipe, contract, scan)
+                        refused=[(str(p), with_names(why, scan.alike.get(p, ())))
+                                 for p, why in sorted(scan.refused.items())]))  # fmt: skip
+    origin = identity.keyed("namespace", scan.namespace)
+    stated = {} if scan.labels_only else {origin: scan.statement}
+    taker.names |= dict.fromkeys(stated, scan.namespace)
+    manifest = _merged(taken, old, recipe, contract, stated)
     refused = [pair for one in taken for pair in one.refused]
     if not manifest.subjects:
         reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or (WHY if held else scan.layout)
@@ -127,7 +147,9 @@ def take_in(
         labels=keep(store, "labels", labels.digest, labels.model_dump_json(indent=1)) if labels.entries else None,
         files=(previous.files if previous else {}) | taker.stamps,
     )
-    return manifest, labels, dataset, refused
+    labelled = sum(one.label is not None for one in taken)
+    notes = [answered(scan, labelled)] if scan.labels_only else same_names(scan, old, identity)
+    return Intake(manifest, labels, dataset, refused, notes)
 
 
 class _Taker:
@@ -143,6 +165,7 @@ class _Taker:
         self.known_stamps = previous.files if previous else {}
         self.known_records = {r.file_id: r for r in old.records} if old else {}
         self.known_subjects = {s.subject_id: s for s in old.subjects} if old else {}
+        self.known_content = {s.content_digest: s for s in old.subjects} if old else {}
         self.known_labels = read_labels(store, recipe, previous.labels if previous else None).entries
         self.names: dict[str, str] = {}
         self.belongs: dict[str, set[str]] = {}
@@ -156,7 +179,7 @@ class _Taker:
     def file_id(self, path: Path) -> str:
         relative = path.relative_to(self.source) if path.is_relative_to(self.source) else path
         found = self.identity.keyed("file", self.scan.namespace, str(relative))
-        self.names[found] = str(path)
+        self.names[found] = str(path.absolute())
         return found
 
     def groups(self) -> dict[str, str]:
@@ -167,20 +190,31 @@ class _Taker:
         namespace = self.scan.namespace
         subject_id = self.identity.keyed("subject", namespace, candidate.name)
         group_id = self.identity.keyed("group", namespace, candidate.group)
-        self.names |= {subject_id: f"{self.source}: {candidate.name}", group_id: f"{namespace}: {candidate.group}"}
+        if not self.scan.labels_only:
+            self.names |= {
+                subject_id: f"{self.source.absolute()}: {candidate.name}",
+                group_id: f"{namespace}: {candidate.group}",
+                self.identity.keyed("source", subject_id): str(self.source.absolute()),
+            }
         files = {**candidate.images, **({"label": candidate.label} if candidate.label else {})}
         ids = {name: self.file_id(path) for name, path in files.items()}
-        for one in (subject_id, group_id, *ids.values()):
+        for one in (subject_id, group_id, self.identity.keyed("source", subject_id), *ids.values()):
             self.belongs.setdefault(one, set()).add(group_id)
-        stamps = {ids[name]: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items()}
-        if (unchanged := self._unchanged(subject_id, stamps)) is not None:
+        paths = {ids[name]: path for name, path in files.items()}
+        stamps = {i: (path.stat().st_size, path.stat().st_mtime_ns) for i, path in paths.items()}
+        if not self.scan.labels_only and (unchanged := self._unchanged(subject_id, stamps, paths)) is not None:
             return unchanged
         self.stamps |= stamps
         images = [ids[name] for name in candidate.images]
         try:
             raw = self.domain.read(candidate, self.recipe)
             if raw.digest in self.erased_digests:
-                return self._hold(subject_id, group_id, {path: ids[name] for name, path in files.items()})
+                return self._hold(subject_id, group_id, paths)
+            known = self.known_content.get(raw.digest)
+            if known is None and self.scan.labels_only:
+                raise Refused("no image of the dataset is the same, and only labels are taken from this folder")
+            if known is not None and known.subject_id != subject_id and (candidate.label or self.scan.labels_only):
+                return self._known_image(candidate, ids, raw, known)
             rules = self.contract.model_dump(mode="json", exclude={"num_classes"})
             parts = {"contract": rules, "content": raw.digest}
             if stated := getattr(raw, "stated", None):
@@ -205,11 +239,20 @@ class _Taker:
             self._take_label(candidate, candidate.label, ids["label"], raw, taken)
         return taken
 
-    def _hold(self, subject_id: str, group_id: str, files: dict[Path, str]) -> _Taken:
+    def _hold(self, subject_id: str, group_id: str, paths: Mapping[str, Path]) -> _Taken:
         """What was erased under another name is not taken, and its names are not written down."""
-        own = {path: i for path, i in files.items() if path not in self.tables}
-        self.held |= {subject_id, group_id, *own.values()}
-        return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own.values()])
+        own = [i for i, path in paths.items() if path not in self.tables]
+        self.held |= {subject_id, group_id, self.identity.keyed("source", subject_id), *own}
+        return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own])
+
+    def _known_image(self, candidate: Candidate, ids: dict[str, str], raw: Any, known: Subject) -> _Taken:
+        """An image that the dataset has from another place: its label joins the subject that is there."""
+        reason = f"the image of subject {known.subject_id}, which is in the dataset already"
+        records = [Record(file_id=ids[name], verdict="ignored", reason=reason) for name in candidate.images]
+        taken = _Taken(records, known)
+        if candidate.label:
+            self._take_label(candidate, candidate.label, ids["label"], raw, taken)
+        return taken
 
     def _take_label(self, candidate: Candidate, path: Path, file_id: str, raw: Any, taken: _Taken) -> None:
         assert taken.subject is not None
@@ -225,7 +268,7 @@ class _Taker:
         taken.records.append(Record(file_id=file_id, verdict="label", subject_id=taken.subject.subject_id))
         taken.label = key
 
-    def _unchanged(self, subject_id: str, stamps: dict[str, tuple[int, int]]) -> _Taken | None:
+    def _unchanged(self, subject_id: str, stamps: dict[str, tuple[int, int]], paths: dict[str, Path]) -> _Taken | None:
         """The previous outcome when no file of the candidate changed and its entries are still there."""
         records = [self.known_records[i] for i in stamps if i in self.known_records]
         if len(records) < len(stamps) or any(tuple(self.known_stamps.get(i, ())) != s for i, s in stamps.items()):
@@ -235,7 +278,7 @@ class _Taker:
             return None
         if label is not None and self.store.get("label", label) is None:
             return None
-        refused = [(self.names[r.file_id], r.reason) for r in records if r.verdict == "refused"]
+        refused = [(str(paths[r.file_id]), r.reason) for r in records if r.verdict == "refused"]
         return _Taken(records, subject, label if subject else None, refused)
 
 
@@ -271,7 +314,7 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
 
-def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Taken]:
+def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[_Taken]:
     """Refuses a subject whose decoded content another subject already has; the first in order stays."""
     first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
     kept = []
@@ -281,12 +324,14 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Take
             if original != one.subject.subject_id:
                 reason = f"same content as subject {original}"
                 records = [Record(file_id=r.file_id, verdict="refused", reason=reason) for r in one.records]
-                one = _Taken(records, refused=[(r.file_id, reason) for r in records])
+                one = _Taken(records, refused=[(paths[r.file_id], reason) for r in records])
         kept.append(one)
     return kept
 
 
-def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, scan: Scan) -> Manifest:
+def _merged(
+    taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, source: dict[str, str]
+) -> Manifest:
     records = {r.file_id: r for r in old.records} if old else {}
     subjects = {s.subject_id: s for s in old.subjects} if old else {}
     fresh: dict[str, list[Record]] = {}
@@ -299,7 +344,7 @@ def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract:
     return Manifest(
         recipe=recipe.name,
         contract=contract,
-        sources=(old.sources if old else {}) | {scan.namespace: scan.statement},
+        sources=(old.sources if old else {}) | source,
         records=tuple(records[i] for i in sorted(records)),
         subjects=tuple(subjects[i] for i in sorted(subjects)),
     )

@@ -7,6 +7,7 @@ from domains.medical.heads import HEADS
 from domains.medical.kinds import (
     crops,
     glance,
+    hand_out,
     inspect,
     of_xrays,
     open_inputs,
@@ -47,4 +48,5 @@ DOMAIN = Domain(
     channel_rules=("channels", "neighbours"),
     generate=generate,
     dataset_yaml=schema(),
+    hand_out=hand_out,
 )

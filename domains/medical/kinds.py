@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from domains.domain import Candidate, CropSource, Raw, Scan
+from domains.domain import Candidate, Case, CropSource, HandedOut, Raw, Scan
 from domains.head import Prediction
 from domains.manifest import Contract, Subject
 from domains.medical import (
@@ -26,6 +26,7 @@ from domains.medical import (
     plan as plans,
 )
 from domains.medical.entries import open_entry
+from domains.medical.hand_out import hand_out_volumes, hand_out_xrays
 from domains.medical.sources import is_nifti
 from domains.recipe import Recipe
 
@@ -106,6 +107,11 @@ def glance(folder: Path) -> np.ndarray:
     values = torch.from_numpy(open_entry(folder).read())
     shape = (1, 64, 64) if values.shape[1] == 1 else (16, 16, 16)
     return F.adaptive_avg_pool3d(values, shape).numpy()
+
+
+def hand_out(cases: Sequence[Case], recipe: Recipe, out: Path) -> HandedOut:
+    """Cases for whoever draws outlines or fills in findings."""
+    return (hand_out_xrays if of_xrays(recipe) else hand_out_volumes)(cases, recipe, out)
 
 
 def picture(folder: Path) -> bytes:

@@ -21,9 +21,14 @@ from domains.medical.dataset_yaml import DatasetYaml, pattern_to_regex, read_dat
 from domains.medical.dicom.instance import looks_like_dicom
 from domains.medical.dicom.tree import Tree, grow
 from domains.medical.header import SUFFIXES
+from domains.medical.heads import HEADS
+from domains.medical.masks import Given, give
+from domains.medical.sources import is_nifti
 from domains.recipe import Recipe
 
 LABEL_WORDS = {"mask", "seg", "segmentation", "label", "labels", "lesion"}
+DRAFT = "draft"
+"""Begins the name of a mask that nobody has looked at yet."""
 IMAGE_FOLDERS, LABEL_FOLDERS = {"imagesTr", "imagesTs", "images"}, {"labelsTr", "labelsTs", "labels"}
 SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
 SYNONYMS = {"t2f": "flair", "t1n": "t1", "t1c": "t1post", "t1ce": "t1post", "t1gd": "t1post", "t2w": "t2"}
@@ -61,7 +66,8 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     else:
         name, layout = _recognise(source, files, channels)
         found = layout(source, files, channels)
-    notes: dict[str, Any] = {"spacing": said.spacing} | _classes(recipe)
+    notes: dict[str, Any] = {"spacing": said.spacing, "may_be_empty": HEADS[recipe.head].may_be_empty}
+    notes |= _classes(recipe)
     if said.classes:
         notes["label_values"] = _label_values(said.classes, recipe.data.label_classes, source)  # type: ignore[attr-defined]
     candidates = _complete(found, channels, said, notes)
@@ -71,14 +77,41 @@ def scan(source: Path, recipe: Recipe) -> Scan:
             tree.ignored.update(dict.fromkeys(one.images.values(), "the group pattern does not match"))
         else:
             candidates.append(replace(one, group=group, notes=notes))
+    given = _masks_of_series(found, candidates, slices, source, said)
     return Scan(
         layout=name,
         namespace=said.namespace or source.resolve().name,
-        candidates=candidates,
-        ignored=dict(sorted((ignored | found.ignored | tree.ignored).items())),
-        refused=tree.refused,
+        candidates=[replace(c, label=given.labels.get(n, c.label)) for n, c in enumerate(candidates)],
+        ignored=dict(sorted((ignored | found.ignored | tree.ignored | given.ignored).items())),
+        refused=dict(sorted((tree.refused | given.refused).items())),
         statement=said.statement,
+        alike=given.names,
+        labels_only=said.takes == "labels",
     )
+
+
+def _masks_of_series(
+    found: _Found, candidates: Sequence[Candidate], slices: Sequence[Path], source: Path, said: DatasetYaml
+) -> Given:
+    """What becomes of the masks that have no NIfTI image, where there is a DICOM series that they may belong to."""
+    series = [n for n, candidate in enumerate(candidates) if "/" in next(iter(candidate.images))]
+    if not series:
+        return Given()
+    pattern = pattern_to_regex(said.label) if said.label else None
+
+    beside_images = {
+        candidate.label.parent for candidate in candidates if candidate.label and is_nifti(candidate.label)
+    }
+
+    def is_mask(path: Path) -> bool:
+        named = pattern.fullmatch(path.relative_to(source).as_posix()) if pattern else _is_label(path)
+        return is_nifti(path) and bool(named) and path.parent not in beside_images
+
+    masks = [path for path in sorted(found.ignored) if is_mask(path)]
+    for path in masks:
+        del found.ignored[path]
+    given = give(masks, [candidates[n] for n in series], slices, source)
+    return replace(given, labels={series[n]: path for n, path in given.labels.items()})
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
@@ -122,6 +155,8 @@ def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str]]:
                 ignored[path] = "hidden"
             elif name == dataset_yaml.FILE and path.parent == source:
                 ignored[path] = "describes the folder"
+            elif name.lower().endswith(SUFFIXES) and name.lower().startswith(DRAFT):
+                ignored[path] = "a draft, no label until it is saved under a label's name"
             elif name.lower().endswith(SUFFIXES):
                 files.append(path)
             elif looks_like_dicom(path):

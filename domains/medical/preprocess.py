@@ -20,6 +20,7 @@ from domains.medical.quality import check_channel, check_header, figures
 from domains.medical.readers import Volume
 from domains.medical.resample import resample_image, resample_label, resampled_shape
 from domains.medical.sources import read_channel, read_outline, space_of
+from domains.medical.space import SAME_GRID, corner_gap_mm, described
 from domains.recipe import Recipe
 
 INTENSITY = "1: (x - median) / ((p95 - p5) / 3.29) over the head, clipped to -8..8, int16 steps of 1/512"
@@ -105,12 +106,15 @@ def read_label(candidate: Candidate, raw: RawSubject, contract: Contract) -> Raw
     """The candidate's label as classes 0..num_classes-1, on exactly its image's grid.
 
     Raises:
-        Refused: it cannot be decoded, lies on another grid, or holds values that are no class.
+        Refused: it cannot be decoded, lies on another grid, holds values that are no class, or is empty where there is
+            always something to outline.
     """
     volume, named = read_outline(candidate)
     refuse_other_grid(volume, raw.volume, what="label")
     values: Mapping[int, int] | None = candidate.notes.get("label_values") or named
     label = checked_label(volume.data[0], contract.num_classes, values)
+    if not label.any() and not candidate.notes.get("may_be_empty", True):
+        raise Refused("an empty mask, and what this recipe outlines is in every image: it is not finished")
     digest = hashlib.sha256(repr((label.shape, raw.digest)).encode() + label.tobytes()).hexdigest()
     return RawLabel(label, raw.volume, digest)
 
@@ -155,14 +159,14 @@ def stored_grid(volume: Volume, contract: Contract) -> Grid:
 
 
 def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
-    """Raises Refused unless both volumes have one shape and corners within half a voxel of each other."""
-    if volume.data.shape[1:] != reference.data.shape[1:]:
-        sizes = [" x ".join(map(str, v.data.shape[1:])) for v in (volume, reference)]
-        raise Refused(f"{what} has {sizes[0]} voxels, its image {sizes[1]}")
-    far = np.array([*reference.data.shape[1:], 1.0])
-    gaps = [np.abs((volume.affine - reference.affine) @ corner).max() for corner in (np.eye(4)[3], far)]
-    if max(gaps) > 0.5 * min(reference.spacing_mm):
-        raise Refused(f"{what} lies {max(gaps):.1f} mm away from its image")
+    """Raises Refused, naming both grids, unless both volumes have one shape and corners within half a voxel."""
+    shape, wanted = volume.data.shape[1:], reference.data.shape[1:]
+    both = f"has {described(shape, volume.affine)}, its image {described(wanted, reference.affine)}"
+    if shape != wanted:
+        raise Refused(f"{what} {both}")
+    gap = corner_gap_mm(wanted, volume.affine, reference.affine)
+    if gap > SAME_GRID * min(reference.spacing_mm):
+        raise Refused(f"{what} lies {gap:.1f} mm away from its image: it {both}")
 
 
 def write_array(path: Path, array: np.ndarray, contract: Contract) -> None:

@@ -61,6 +61,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     return Scan(
         layout=layout, namespace=said.namespace or source.resolve().name, candidates=candidates,
         ignored=dict(sorted(ignored.items())), refused=refused, statement=said.statement,
+        labels_only=said.takes == "labels",
     )  # fmt: skip
 
 

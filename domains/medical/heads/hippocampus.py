@@ -18,4 +18,5 @@ HEAD = Head(
     summarise=segmentation.summarise,
     picture=segmentation.picture,
     write_mask=segmentation.write_mask,
+    may_be_empty=False,  # everybody has one
 )

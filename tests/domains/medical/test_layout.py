@@ -127,6 +127,7 @@ classes: {tumor: [1, 2, 4]}
     assert found.namespace == "hospital-a" and found.statement == "CC0"
     assert found.candidates[0].notes == {
         "spacing": "nominal",
+        "may_be_empty": True,
         "classes": ("tumor",),
         "label_values": {1: 1, 2: 1, 4: 1},
     }
