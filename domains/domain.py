@@ -128,7 +128,7 @@ class Domain:
     painter: Callable[[Contract, Recipe], Painter] | None
     """How anomalies look here, or None."""
     open_inputs: Callable[[Path, Recipe], Sequence[Candidate]]
-    """A file or folder given to `predict` -> candidates (labels ignored)."""
+    """A file given to `predict` -> candidates; a folder is scanned, and its labels are left out."""
     write_prediction: Callable[[Candidate, Prediction, Contract, Path], list[Path]]
     """Prediction -> files in the source's own geometry, below a folder."""
     picture: Callable[[Path], bytes]

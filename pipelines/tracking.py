@@ -169,7 +169,16 @@ def sync(home: Path) -> dict[str, int]:
 
 def tracking_uri(home: Path) -> str:
     """`MLFLOW_TRACKING_URI`, else the home's own database, absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(home).resolve()}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own_database(home)
+
+
+def tracked_inside(home: Path) -> bool:
+    """Whether MLflow's data lies in the home."""
+    return tracking_uri(home) == _own_database(home)
+
+
+def _own_database(home: Path) -> str:
+    return f"sqlite:///{Path(home).resolve()}/mlflow.db"
 
 
 def client(home: Path) -> MlflowClient:
@@ -358,7 +367,7 @@ def _fetch(home: Path, model: dict[str, Any]) -> Path:
 
 def list_models(home: Path) -> list[dict[str, Any]]:
     """Every registered version, by name, oldest first: name, version, uri, aliases, tags, run_id, description, ..."""
-    if tracking_uri(home).startswith("sqlite:") and not (Path(home) / "mlflow.db").exists():
+    if tracked_inside(home) and not (Path(home) / "mlflow.db").exists():
         return []
     mlflow = client(home)
     aliases = {model.name: model.aliases for model in mlflow.search_registered_models(max_results=1000)}

@@ -47,7 +47,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """What `predict` was given, without labels."""
+    """What a file is that `predict` was given."""
     return xray_layout.open_inputs(path, recipe) if of_xrays(recipe) else layout.open_inputs(path, recipe)
 
 
