@@ -169,16 +169,12 @@ def sync(home: Path) -> dict[str, int]:
 
 def tracking_uri(home: Path) -> str:
     """`MLFLOW_TRACKING_URI`, else the home's own database, absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _own_database(home)
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(home).resolve()}/mlflow.db"
 
 
 def tracked_inside(home: Path) -> bool:
     """Whether MLflow's data lies in the home."""
-    return tracking_uri(home) == _own_database(home)
-
-
-def _own_database(home: Path) -> str:
-    return f"sqlite:///{Path(home).resolve()}/mlflow.db"
+    return tracking_uri(home) == f"sqlite:///{Path(home).resolve()}/mlflow.db"
 
 
 def client(home: Path) -> MlflowClient:
