@@ -11,6 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 import domains
 from domains.errors import UsageError
 from domains.head import Head, Prediction
@@ -128,7 +130,7 @@ class Domain:
     painter: Callable[[Contract, Recipe], Painter] | None
     """How anomalies look here, or None."""
     open_inputs: Callable[[Path, Recipe], Sequence[Candidate]]
-    """A file or folder given to `predict` -> candidates (labels ignored)."""
+    """A file given to `predict` -> candidates; a folder is scanned, and its labels are left out."""
     write_prediction: Callable[[Candidate, Prediction, Contract, Path], list[Path]]
     """Prediction -> files in the source's own geometry, below a folder."""
     picture: Callable[[Path], bytes]
@@ -146,6 +148,9 @@ class Domain:
     """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
     dataset_yaml: Mapping[str, str] = field(default_factory=dict)
     """Key -> meaning of the dataset.yaml that a source folder may carry."""
+    glance: Callable[[Path], np.ndarray] | None = None
+    """Subject entry -> (C, D, H, W) of a fixed small shape, the whole subject (1 for an axis that it has not): what
+    near-duplicates are told by. None: they are not looked for."""
     hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
     """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
     beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""

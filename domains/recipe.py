@@ -52,6 +52,8 @@ class Pretrain(Training):
     """Settings per objective name, e.g. {"mae": {"mask_ratio": 0.75}}."""
     probe_every: int = Field(default=0, ge=0)
     """Steps between two looks at what the frozen features tell about labels of development groups; 0 never looks."""
+    drop_near_duplicates: bool = False
+    """Leave out what is nearly the image of a held-out subject, and all but the first of near-duplicates."""
     stop_on_collapse: bool = False
     """Stop, instead of only warning, when every crop gets the same features."""
 

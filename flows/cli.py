@@ -327,8 +327,12 @@ def _trained(verb: str, recipe: Any, trained: Any, c: Command) -> None:
     if not trained.cached:
         remember_training(verb, recipe, trained.outcome, trained.folder, c.home)
     how = "unchanged, from the store" if trained.cached else f"{trained.outcome['steps']} steps"
-    c.done({"folder": str(trained.folder), "outcome": trained.outcome, "cached": trained.cached},
-           f"{verb}: {how}", f"folder {trained.folder}")  # fmt: skip
+    answer = {"folder": str(trained.folder), "outcome": trained.outcome, "cached": trained.cached}
+    lines = [f"{verb}: {how}", f"folder {trained.folder}"]
+    if verb == "pretrain":
+        answer["near_duplicates"], said = looking.near_duplicates(trained.folder)
+        lines += said
+    c.done(answer, *lines)
 
 
 def main() -> None:

@@ -110,9 +110,9 @@ def _confirm(lines: list[str]) -> None:
 
 
 def _afterwards(left: list[str], home: Path) -> list[str]:
-    from pipelines.tracking import tracking_uri
+    from pipelines.tracking import tracked_inside
 
     lines = [f"STILL NAMED in {file}: this file is of an unknown kind, remove it yourself" for file in left]
-    if not tracking_uri(home).startswith("sqlite:"):
+    if not tracked_inside(home):
         lines.append("MLflow is not in this home: pictures and model folders that it keeps were not touched")
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipelines.dataset import Dataset
 from pipelines.ingest import keep
 from pipelines.traces import pictures_of, put_back, seen_by, sweep
 
-CACHES = ("embed", "expected", "pseudo")
+CACHES = ("embed", "expected", "glance", "pseudo")
 """Stages whose entries do not say whose they are: they go whole, and are computed again when they are asked for."""
 
 
@@ -68,7 +68,7 @@ def plan_erasure(group_id: str, home: Path) -> Plan:
     gone = {one for one in everyone if one[1] == group_id or one[2] in digests}
     subjects = {subject for subject, _, _, _ in gone} | set(before.get("subjects", ()))
     listing = [key for key, manifest in manifests.items() if any(s.subject_id in subjects for s in manifest.subjects)]
-    files = {r.file_id for key in listing for r in manifests[key].records if r.subject_id in subjects}
+    files = {r.file_id for m in manifests.values() for r in m.records if _spoken_of(r, subjects)}
     entries = {("ingest", entry) for _, _, _, entry in gone}
     for folder in _entries(store, "labels"):
         found = _labels(folder).entries
@@ -176,14 +176,20 @@ def _take_off_the_lists(store: Store, plan: Plan) -> None:
 def _without(manifest: Manifest, plan: Plan) -> Manifest:
     """As an ingest that holds the group back would have made it: its files are there, as ignored ones."""
 
-    def spoken_of(record: Record) -> Record:
-        mine = record.file_id in plan.files or record.subject_id in plan.ids
-        if mine or any(i in record.reason for i in plan.ids):
-            return Record(file_id=record.file_id, verdict="ignored", reason=WHY)
-        return record
+    def mine(record: Record) -> bool:
+        return record.file_id in plan.files or _spoken_of(record, plan.ids)
 
+    records = [
+        Record(file_id=record.file_id, verdict="ignored", reason=WHY) if mine(record) else record
+        for record in manifest.records
+    ]
     subjects = tuple(s for s in manifest.subjects if s.subject_id not in plan.subjects)
-    return manifest.model_copy(update={"subjects": subjects, "records": tuple(map(spoken_of, manifest.records))})
+    return manifest.model_copy(update={"subjects": subjects, "records": tuple(records)})
+
+
+def _spoken_of(record: Record, ids: Collection[str]) -> bool:
+    """Whether a record is about one of these ids: its file, or another one with the same image."""
+    return record.subject_id in ids or any(i in record.reason for i in ids)
 
 
 def _replace(store: Store, stage: str, folder: Path, shorter: Manifest | Labels, digest: str) -> None:

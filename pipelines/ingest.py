@@ -218,7 +218,7 @@ class _Taker:
         try:
             raw = self.domain.read(candidate, self.recipe)
             if raw.digest in self.erased_digests:
-                return self._hold(subject_id, group_id, {path: ids[name] for name, path in files.items()})
+                return self._hold(subject_id, group_id, paths)
             known = self.known_content.get(raw.digest)
             if known is None and self.scan.labels_only:
                 raise Refused("no image of the dataset is the same, and only labels are taken from this folder")
@@ -252,6 +252,12 @@ class _Taker:
         for one in ids:
             self.belongs.setdefault(one, set()).add(group_id)
 
+    def _hold(self, subject_id: str, group_id: str, paths: Mapping[str, Path]) -> _Taken:
+        """What was erased under another name is not taken, and its names are not written down."""
+        own = [i for i, path in paths.items() if path not in self.tables]
+        self.held |= {subject_id, group_id, self.identity.keyed("source", subject_id), *own}
+        return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own])
+
     def _known_image(self, candidate: Candidate, ids: dict[str, str], raw: Any, known: Subject) -> _Taken:
         """An image that the dataset has from another place: its label joins the subject that is there."""
         self._belong(known.group_id, ids.values())
@@ -261,12 +267,6 @@ class _Taker:
         if candidate.label:
             self._take_label(candidate, candidate.label, ids["label"], raw, taken)
         return taken
-
-    def _hold(self, subject_id: str, group_id: str, files: dict[Path, str]) -> _Taken:
-        """What was erased under another name is not taken, and its names are not written down."""
-        own = {path: i for path, i in files.items() if path not in self.tables}
-        self.held |= {subject_id, group_id, self.identity.keyed("source", subject_id), *own.values()}
-        return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own.values()])
 
     def _take_label(self, candidate: Candidate, path: Path, file_id: str, raw: Any, taken: _Taken) -> None:
         assert taken.subject is not None

@@ -6,6 +6,7 @@ from domains.medical.generate import generate
 from domains.medical.heads import HEADS
 from domains.medical.kinds import (
     crops,
+    glance,
     hand_out,
     inspect,
     of_xrays,
@@ -42,6 +43,7 @@ DOMAIN = Domain(
     open_inputs=open_inputs,
     write_prediction=write_prediction,
     picture=picture,
+    glance=glance,
     panels=panels,
     channel_rules=("channels", "neighbours"),
     generate=generate,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from domains.domain import Candidate, Case, CropSource, HandedOut, Raw, Scan
 from domains.head import Prediction
 from domains.manifest import Contract, Subject
@@ -45,7 +47,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """What `predict` was given, without labels."""
+    """What a file is that `predict` was given."""
     return xray_layout.open_inputs(path, recipe) if of_xrays(recipe) else layout.open_inputs(path, recipe)
 
 
@@ -95,6 +97,16 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     """Files for whoever asked for a prediction."""
     module = xray_show if _prepared_as_xrays(contract) else results
     return module.write_prediction(candidate, prediction, contract, folder)
+
+
+def glance(folder: Path) -> np.ndarray:
+    """(C, 16, 16, 16) float32 of a volume, (1, 1, 64, 64) of an X-ray: all of it, in means over cells."""
+    import torch
+    from torch.nn import functional as F
+
+    values = torch.from_numpy(open_entry(folder).read())
+    shape = (1, 64, 64) if values.shape[1] == 1 else (16, 16, 16)
+    return F.adaptive_avg_pool3d(values, shape).numpy()
 
 
 def hand_out(cases: Sequence[Case], recipe: Recipe, out: Path) -> HandedOut:

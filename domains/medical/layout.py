@@ -116,16 +116,14 @@ def _masks_of_series(
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """Candidates of a file or folder given to `predict`; labels are left out.
+    """Candidates of a file given to `predict`.
 
     Raises:
         UsageError: nothing is there, or a single file was given where the recipe needs several channels.
     """
     channels: tuple[str, ...] = recipe.data.channels  # type: ignore[attr-defined]
-    if path.is_dir():
-        return [replace(candidate, label=None) for candidate in scan(path, recipe).candidates]
     if not path.is_file():
-        raise UsageError(f"no file or folder at {path}")
+        raise UsageError(f"no file at {path}")
     if len(channels) > 1 and _channel_of(path, channels) != channels[0]:
         raise UsageError(
             f"{path} is one file that is not named as {channels[0]}, and this model takes {', '.join(channels)}: give "

@@ -86,9 +86,7 @@ def test_read_channels__where_it_does_not_reach_it_has_the_median(tmp_path):
 
 def test_read_channels__refused_elsewhere_with_both_places(tmp_path):
     far = both(tmp_path, SHAPE, affine_of(SHAPE, SPACING, shift=(0, 0, 60.0)))
-    text = (
-        r"channel t1 \(20 x 44 x 40 voxels with affine .* 12.5\)\) covers .* in flair \(20 x 44 x 40 .* -47.5\)"
-    )
+    text = r"channel t1 \(20 x 44 x 40 voxels with affine .* 12.5\)\) covers .* in flair \(20 x 44 x 40 .* -47.5\)"
     with pytest.raises(Refused, match=text):
         read_channels(far, NAMES)
 
@@ -96,7 +94,9 @@ def test_read_channels__refused_elsewhere_with_both_places(tmp_path):
 def test_read_channels__nominal_spacing_says_nothing_about_places(tmp_path):
     shape = (40, 44, 18)
     one = both(tmp_path, shape, affine_of(shape, SPACING), {"spacing": "nominal"})
-    with pytest.raises(Refused, match="channel t1, of nominal spacing, has 18 x 44 x 40 voxels with affine .*, its image 20"):
+    with pytest.raises(
+        Refused, match=r"channel t1, of nominal spacing, has 18 x 44 x 40 voxels with affine .*, its image 20"
+    ):
         read_channels(one, NAMES)
 
 

@@ -165,16 +165,13 @@ def test_scan__no_folder(tmp_path):
         scan(tmp_path / "absent", TUMOR)
 
 
-def test_open_inputs__file_folder_and_patient(tree):
+def test_open_inputs__a_file(tree):
     root = tree("p1/flair.nii.gz", "p1/mask.nii.gz", "p2/flair.nii.gz")
-    assert [c.label for c in open_inputs(root, TUMOR)] == [None, None]
-    (one,) = open_inputs(root / "p1", TUMOR)
-    assert one.images == {"flair": root / "p1" / "flair.nii.gz"} and one.label is None and one.group == "p1"
     (single,) = open_inputs(root / "p2" / "flair.nii.gz", TUMOR)
     assert single.images["flair"].name == "flair.nii.gz"
     both = TUMOR.changed({"data.channels": "[flair, t1]"})
     assert list(open_inputs(root / "p2" / "flair.nii.gz", both)[0].images) == ["flair"]
     with pytest.raises(UsageError, match="give the patient's folder"):
         open_inputs(root / "p1" / "mask.nii.gz", both)
-    with pytest.raises(UsageError, match="no file or folder"):
+    with pytest.raises(UsageError, match="no file"):
         open_inputs(root / "nothing", TUMOR)

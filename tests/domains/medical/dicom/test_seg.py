@@ -20,7 +20,7 @@ from domains.medical.dicom.seg import write_seg
 from domains.medical.dicom.seg_in import read_seg
 from domains.medical.dicom.stack import stack_of
 from domains.medical.dicom.volume import read_space
-from domains.medical.layout import open_inputs, scan
+from domains.medical.layout import scan
 from domains.medical.plan import inspect, plan
 from domains.medical.preprocess import read, read_label
 from domains.medical.results import write_prediction
@@ -86,7 +86,7 @@ def test_write_seg__a_source_without_a_frame_of_reference(tmp_path: Path) -> Non
 @pytest.mark.real_data
 def test_write_prediction__nifti_and_seg_of_a_real_series_say_the_same(real_data: Path, tmp_path: Path) -> None:
     recipe = find_recipe("brain_tumor")[1]
-    [candidate] = open_inputs(real_data / "medical/dicom/tcia_brain_tumor_progression_PGBM-003", recipe)
+    [candidate] = scan(real_data / "medical/dicom/tcia_brain_tumor_progression_PGBM-003", recipe).candidates
     contract = plan([inspect(candidate)], recipe)
     shape = tuple(inspect(candidate)["shape"])
     probability = np.zeros((2, *shape), np.float32)
