@@ -112,13 +112,17 @@ def _folders(names: Sequence[str]) -> list[str]:
 
 
 def _guess(recipe: Recipe, home: Path, contract: Contract, found: Suggestion) -> tuple[Guess | None, str]:
-    """What makes drafts, and its name: the registered champion, a model of today's labels, else the head's proposal."""
+    """What makes drafts, and its name: the recipe's registered model, one of today's labels, else the head's proposal.
+
+    Of several registered ones the champion, else the newest.
+    """
     head = load(recipe.domain).heads[recipe.head]
     if not head.dense:
         return None, ""
     name = recipe.name.replace("_", "-")
-    champions = [m for m in list_models(home) if m["name"] == name and "champion" in m["aliases"]]
-    models = [(resolve(home, m["uri"]), f"the registered model {m['uri']}") for m in champions]
+    registered = [m for m in list_models(home) if m["name"] == name]
+    best = sorted(registered, key=lambda m: ("champion" in m["aliases"], m["version"]))[-1:]
+    models = [(resolve(home, m["uri"]), f"the registered model {m['uri']}") for m in best]
     models += [(found.model, "a model that was fine-tuned on the labels so far")] if found.model else []
     for folder, by in models:
         loaded = open_model(folder)
@@ -139,8 +143,8 @@ def _readme(handed: Sequence[Handed], how: Sequence[str], by: str, recipe: Recip
         "They carry the names of their source: keep this folder where the archive may be.",
         "", *how,
     ]  # fmt: skip
-    if any(one.draft for one in handed):
-        lines.append(f"Drafts are by {by}.")
+    if by:
+        lines.append(f"Drafts are by {by}; where there is none, it saw nothing.")
     lines += [
         "Then: " + f"selfsight ingest {recipe.name} {out}",
         "Not all need an answer; the command can be repeated.",

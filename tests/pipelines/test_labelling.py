@@ -27,6 +27,7 @@ from pipelines.hand_out import README, hand_out
 from pipelines.ingest import ingest
 from pipelines.next import next_groups
 from pipelines.pretrain import pretrain, pretrain_key
+from pipelines.tracking import register_model
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,11 @@ def test_loop__from_an_unlabelled_archive_to_a_model_and_the_next_cases(
     model = finetune(quick, home, encoder=encoder.folder, label_budget=2)
     lineage = json.loads((model.folder / "model.json").read_text())["lineage"]
     assert len(lineage["label_groups"]) == 2
+
+    tags = {"weights_sha256": json.loads((model.folder / "model.json").read_text())["sha256"]}
+    uri = register_model(home, "brain-tumor", model.folder, run_id=None, alias="challenger", tags=tags, description="")
+    hand_out(next_groups(quick, home, 1), quick, home, tmp_path / "next")
+    assert f"Drafts are by the registered model {uri}" in (tmp_path / "next" / README).read_text()
 
 
 def test_ingest__a_corrected_answer_replaces_the_first(heads: Path, quick: Recipe, tmp_path: Path) -> None:
