@@ -81,28 +81,41 @@ def hand_out(found: Suggestion, recipe: Recipe, home: Path, out: Path) -> list[H
 def _candidates(subjects: Sequence[Subject], recipe: Recipe, domain: Domain) -> list[Candidate]:
     """The files of the subjects where they were ingested from, each with the content it had then."""
     identity = Identity()
-    sources = {s.subject_id: identity.keyed("source", s.subject_id) for s in subjects}
-    known = identity.whois(sources.values())
-    if unknown := [s.subject_id for s in subjects if sources[s.subject_id] not in known]:
+    known = identity.whois(subject.subject_id for subject in subjects)
+    if unknown := [s.subject_id for s in subjects if s.subject_id not in known]:
         raise UsageError(
             f"the files of {', '.join(unknown)} are not known to the book beside {key_file()}: hand cases out where "
-            "the key of their ingest is (SELFSIGHT_KEY), or ingest their source again with this one"
+            "the key of their ingest is (SELFSIGHT_KEY)"
         )
+    sources = {subject_id: _source_in(text) for subject_id, text in known.items()}
     found: dict[str, Candidate] = {}
-    for source in sorted(set(known.values())):
-        scan = domain.scan(Path(source), recipe)
+    for source in sorted(set(sources.values())):
+        scan = domain.scan(source, recipe)
         found |= {identity.keyed("subject", scan.namespace, one.name): one for one in scan.candidates}
     for subject in subjects:
-        source = known[sources[subject.subject_id]]
+        where = known[subject.subject_id]
         if subject.subject_id not in found:
-            raise UsageError(f"subject {subject.subject_id} is no longer in {source}: ingest the folder again")
+            raise UsageError(f"{where} is no longer there: ingest the folder again")
         try:
             same = domain.read(found[subject.subject_id], recipe).digest == subject.content_digest
         except Refused as refusal:
-            raise UsageError(f"subject {subject.subject_id} in {source} can no longer be read: {refusal}") from None
+            raise UsageError(f"{where} can no longer be read ({refusal}): ingest the folder again") from None
         if not same:
-            raise UsageError(f"subject {subject.subject_id} in {source} has changed: ingest the folder again")
+            raise UsageError(f"{where} has changed: ingest the folder again")
     return [found[subject.subject_id] for subject in subjects]
+
+
+def _source_in(text: str) -> Path:
+    """The folder in what whois says of a subject, "<folder>: <name>"; either may hold a colon.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    folders = [Path(text[: colon.start()]) for colon in re.finditer(": ", text)]
+    there = [folder for folder in folders if folder.is_dir()]
+    if not there:
+        raise UsageError(f"the folder of {text} is no longer there: mount it, or ingest it from where it is now")
+    return there[-1]
 
 
 def _folders(names: Sequence[str]) -> list[str]:
