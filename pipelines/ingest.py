@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,14 +121,17 @@ def take_in(
         for one in in_order(taker.take, scan.candidates):
             taken.append(one)
             progress.advance()
-    taken = _without_duplicates(taken, old)
+    taken = _without_duplicates(taken, old, taker.names)
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
                          for p, why in sorted(scan.ignored.items())]))  # fmt: skip
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
                          for p, why in sorted(scan.refused.items())],
                         refused=[(str(p), with_names(why, scan.alike.get(p, ())))
                                  for p, why in sorted(scan.refused.items())]))  # fmt: skip
-    manifest = _merged(taken, old, recipe, contract, scan)
+    origin = identity.keyed("namespace", scan.namespace)
+    stated = {} if scan.labels_only else {origin: scan.statement}
+    taker.names |= dict.fromkeys(stated, scan.namespace)
+    manifest = _merged(taken, old, recipe, contract, stated)
     refused = [pair for one in taken for pair in one.refused]
     if not manifest.subjects:
         reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or scan.layout
@@ -272,7 +275,7 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
 
-def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Taken]:
+def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[_Taken]:
     """Refuses a subject whose decoded content another subject already has; the first in order stays."""
     first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
     kept = []
@@ -282,12 +285,14 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Take
             if original != one.subject.subject_id:
                 reason = f"same content as subject {original}"
                 records = [Record(file_id=r.file_id, verdict="refused", reason=reason) for r in one.records]
-                one = _Taken(records, refused=[(r.file_id, reason) for r in records])
+                one = _Taken(records, refused=[(paths[r.file_id], reason) for r in records])
         kept.append(one)
     return kept
 
 
-def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, scan: Scan) -> Manifest:
+def _merged(
+    taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, source: dict[str, str]
+) -> Manifest:
     records = {r.file_id: r for r in old.records} if old else {}
     subjects = {s.subject_id: s for s in old.subjects} if old else {}
     fresh: dict[str, list[Record]] = {}
@@ -300,7 +305,7 @@ def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract:
     return Manifest(
         recipe=recipe.name,
         contract=contract,
-        sources=(old.sources if old else {}) | ({} if scan.labels_only else {scan.namespace: scan.statement}),
+        sources=(old.sources if old else {}) | source,
         records=tuple(records[i] for i in sorted(records)),
         subjects=tuple(subjects[i] for i in sorted(subjects)),
     )

@@ -21,7 +21,7 @@ def same_names(scan: Scan, old: Manifest | None, identity: Identity) -> list[str
     known = {subject.group_id for subject in old.subjects}
     names = dict.fromkeys(candidate.group for candidate in scan.candidates)
     notes = []
-    for other in sorted(old.sources.keys() - {scan.namespace}):
+    for other in sorted(set(identity.whois(old.sources).values()) - {scan.namespace}):
         if same := [name for name in names if identity.keyed("group", other, name) in known]:
             notes.append(
                 f"warning: {_counted(same)} alike in {scan.namespace!r} and in {other!r}, and kept apart. If they "

@@ -8,7 +8,7 @@ as they say, derived or not.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,8 +141,8 @@ def _no_input(instance: Instance, *, named: bool) -> str | None:
 
 def _volume(instances: list[Instance], tree: Tree) -> _Series | None:
     """The volume of a series: of several sizes the commonest, of several times or echoes the first."""
-    sizes = sorted(instances, key=lambda one: one.size)
-    commonest = max(sizes, key=lambda one: sum(other.size == one.size for other in sizes)).size
+    counts = Counter(sorted(one.size for one in instances))
+    commonest = max(counts, key=counts.__getitem__)
     for other in [one for one in instances if one.size != commonest]:
         tree.ignored[other.path] = "another size than the rest of its series"
     instances = [one for one in instances if one.size == commonest]

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import blob, position, write_enhanced, write_series
+from dicom_files import WHOLE, blob, position, write_enhanced, write_series
 
 from domains.domain import find_recipe
 from domains.errors import Refused
@@ -26,13 +26,6 @@ from domains.medical.preprocess import read, read_label
 from domains.medical.results import write_prediction
 from domains.medical.sources import read_outline
 from pipelines.ingest import ingest
-
-WHOLE = {
-    "FrameOfReferenceUID": "1.2.3.4", "PatientName": "Doe^Jane", "PatientBirthDate": "", "PatientSex": "",
-    "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "StudyID": "", "ReferringPhysicianName": "",
-    "SeriesNumber": 1, "Manufacturer": "", "Laterality": None,
-}  # fmt: skip
-"""What a scanner writes and a SEG repeats."""
 
 
 def mask_of(volume: np.ndarray) -> np.ndarray:

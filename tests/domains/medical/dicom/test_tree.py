@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_files import FLAIR, T1, blob, instance, position, write_series
+from dicom_files import FLAIR, NAMES, T1, blob, instance, plant, position, write_series
 
 from domains.domain import find_recipe
 from domains.medical.dicom.instance import Instance, looks_like_dicom
@@ -144,26 +144,9 @@ def test_looks_like_dicom(tmp_path: Path) -> None:
     assert looks_like_dicom(bare) and looks_like_dicom(paths[0]) and not looks_like_dicom(text)
 
 
-NAMES = ("DOE^JANE", "Jane Doe", "19700101", "ACC4711", "Dr Who", "SN-12345")
-
-
 def test_ingest__planted_names_stay_outside(tmp_path: Path) -> None:
     source, home = tmp_path / "export", tmp_path / "home"
-    nested = pydicom.Dataset()
-    nested.PatientName, nested.PatientBirthDate = "DOE^JANE", "19700101"
-    paths = write_series(
-        source / "DOE^JANE" / "Jane Doe", blob(8, 40, 40), PatientName="DOE^JANE", PatientID="SN-12345",
-        OtherPatientNames="Jane Doe", PatientBirthDate="19700101", AccessionNumber="ACC4711",
-        ReferringPhysicianName="Dr Who", SeriesDescription="Jane Doe FLAIR", StudyDescription="ACC4711",
-        RequestAttributesSequence=[nested],
-    )  # fmt: skip
-    for path in paths:
-        made = pydicom.dcmread(path)
-        block = made.private_block(0x0019, "Jane Doe", create=True)
-        block.add_new(0x10, "LO", "DOE^JANE")
-        made.add_new(0x60000022, "LO", "Jane Doe")  # description of an overlay
-        made.add_new(0x60003000, "OW", b"DOE^JANE" * 25)
-        made.save_as(path)
+    plant(write_series(source / "DOE^JANE" / "Jane Doe", blob(8, 40, 40)))
     recipe = find_recipe("brain_tumor")[1]
     done = ingest(source, recipe, home)
     assert done.counts["accepted"] == 8
