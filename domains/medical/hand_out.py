@@ -79,8 +79,8 @@ def _say(out: Path, what: dict[str, Any]) -> None:
 
 def _copy(files: Sequence[Path], folder: Path) -> None:
     """A NIfTI file keeps its name, slices are numbered in their order."""
-    folder.mkdir(parents=True)
     for number, path in enumerate(files):
+        folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / (path.name if is_nifti(path) else f"{number:04d}.dcm"))
 
 
