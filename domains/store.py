@@ -93,6 +93,14 @@ class Store:
             fsync(path.parent)
         return path
 
+    def remove(self, stage: str, key: str) -> None:
+        """Removes an entry and what killed writers of it have left; half removed, it does not exist either."""
+        path = self.path(stage, key)
+        (path / "entry.json").unlink(missing_ok=True)
+        for folder in (path, *path.parent.glob(f".{key}-*")):
+            if folder.exists():
+                shutil.rmtree(folder)
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:

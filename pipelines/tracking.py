@@ -258,7 +258,8 @@ def _send_metrics(mlflow: MlflowClient, run_id: str, metrics: list[dict[str, Any
 def _send_other(mlflow: MlflowClient, run_id: str, record: dict[str, Any], folder: Path) -> None:
     if record["kind"] == "picture":
         place = Path("pictures") / record["name"]
-        mlflow.log_artifact(run_id, str(folder / place), str(place.parent))
+        if (folder / place).is_file():  # a picture of an erased patient is not there any more
+            mlflow.log_artifact(run_id, str(folder / place), str(place.parent))
     elif record["kind"] == "note":
         mlflow.set_tag(run_id, f"selfsight.note.{record['seq']}", record["text"][:LONGEST_TAG])
     elif record["kind"] == "status" and record["status"] == "RUNNING":

@@ -40,7 +40,7 @@ def test_write_seg__read_back_it_is_the_mask_on_its_series(tmp_path: Path) -> No
     volume = blob()
     paths = write_series(tmp_path / "in", volume, **WHOLE)
     mask = mask_of(volume)
-    write_seg(tmp_path / "seg.dcm", mask, sorted(paths), ["tumor", "edema"])
+    write_seg(tmp_path / "seg.dcm", mask, sorted(paths), ["tumor", "core"])
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     uids = [pydicom.dcmread(path).SOPInstanceUID for path in paths]
     back = seg.get_pixels_by_source_instance(uids, combine_segments=True)
@@ -65,7 +65,7 @@ def test_write_seg__of_frames_in_one_file(tmp_path: Path) -> None:
             setattr(made, name, value)
     made.save_as(tmp_path / "e.dcm")
     mask = mask_of(volume)
-    write_seg(tmp_path / "seg.dcm", mask, [tmp_path / "e.dcm"], ["tumor", "edema"])
+    write_seg(tmp_path / "seg.dcm", mask, [tmp_path / "e.dcm"], ["tumor", "core"])
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     found = {}
     for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
@@ -80,7 +80,7 @@ def test_write_seg__of_frames_in_one_file(tmp_path: Path) -> None:
 def test_write_seg__a_source_without_a_frame_of_reference(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "in", **(WHOLE | {"FrameOfReferenceUID": None}))
     with pytest.raises(Refused, match="lack what a SEG must repeat"):
-        write_seg(tmp_path / "seg.dcm", mask_of(blob()), paths, ["tumor", "edema"])
+        write_seg(tmp_path / "seg.dcm", mask_of(blob()), paths, ["tumor", "core"])
 
 
 @pytest.mark.real_data
