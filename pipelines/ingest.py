@@ -200,11 +200,8 @@ class _Taker:
         subject_id = self.identity.keyed("subject", namespace, candidate.name)
         group_id = self.identity.keyed("group", namespace, candidate.group)
         if not self.scan.labels_only:
-            self.names |= {
-                subject_id: f"{self.source.absolute()}: {candidate.name}",
-                group_id: f"{namespace}: {candidate.group}",
-                self.identity.keyed("source", subject_id): str(self.source.absolute()),
-            }
+            self.names[subject_id] = f"{self.source.absolute()}: {candidate.name}"
+            self.names[group_id] = f"{namespace}: {candidate.group}"
         files = {**candidate.images, **({"label": candidate.label} if candidate.label else {})}
         ids = {name: self.file_id(path) for name, path in files.items()}
         paths = {ids[name]: path for name, path in files.items()}
@@ -262,8 +259,8 @@ class _Taker:
         """An image that the dataset has from another place: its label joins the subject that is there."""
         self._belong(known.group_id, ids.values())
         reason = f"the image of subject {known.subject_id}, which is in the dataset already"
-        records = [Record(file_id=ids[name], verdict="ignored", reason=reason) for name in candidate.images]
-        taken = _Taken(records, known)
+        about = Record(file_id="", verdict="ignored", reason=reason, subject_id=known.subject_id)
+        taken = _Taken([about.model_copy(update={"file_id": ids[name]}) for name in candidate.images], known)
         if candidate.label:
             self._take_label(candidate, candidate.label, ids["label"], raw, taken)
         return taken

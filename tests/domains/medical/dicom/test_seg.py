@@ -139,7 +139,9 @@ def test_read_seg__refused(tmp_path: Path) -> None:
     folder = labelled(tmp_path, ["a", "b"])
     seg, space = folder / "drawn.dcm", read_space(sorted((folder / "series").iterdir()))
     moved = replace(space, affine=space.affine + np.array([[0, 0, 0, 0.5]] + 3 * [[0.0] * 4]))
-    with pytest.raises(Refused, match="another grid"):
+    with pytest.raises(
+        Refused, match=r"another grid .* begins at \(20 19.66 43.44\) .* its image has 40 x 40 x 8 voxels with"
+    ):
         read_seg(seg, moved)
     with pytest.raises(Refused, match="label of 40 x 40 pixels, its image has 39 x 40"):
         read_seg(seg, replace(space, shape=(39, 40, 8)))
