@@ -15,7 +15,7 @@ import numpy as np
 
 import domains
 from domains.errors import UsageError
-from domains.head import Head, Prediction
+from domains.head import Evidence, Head, Prediction
 from domains.manifest import Contract, Subject
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch, Painter
@@ -131,8 +131,8 @@ class Domain:
     """How anomalies look here, or None."""
     open_inputs: Callable[[Path, Recipe], Sequence[Candidate]]
     """A file given to `predict` -> candidates; a folder is scanned, and its labels are left out."""
-    write_prediction: Callable[[Candidate, Prediction, Contract, Path], list[Path]]
-    """Prediction -> files in the source's own geometry, below a folder."""
+    write_prediction: Callable[[Candidate, Prediction, Contract, Path, Evidence | None], list[Path]]
+    """Prediction, with its evidence if the head has it -> files in the source's own geometry, below a folder."""
     picture: Callable[[Path], bytes]
     """Subject entry -> PNG thumbnail for the data quality sheet."""
     panels: Callable[[dict[str, Any]], bytes]

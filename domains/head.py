@@ -17,6 +17,9 @@ from ssl_models.protocols import Batch
 Prediction = np.ndarray
 """(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling); of a head
 that judges subjects as a whole (K,), a probability for each of its findings."""
+Evidence = np.ndarray
+"""(K, *S) float32 in [0, 1], coarse or fine, over the very box of the subject's stored grid: where in the subject each
+finding's probability comes from, 1 at its strongest place and 0 where nothing speaks for it."""
 
 
 def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
@@ -53,8 +56,8 @@ class Head:
     """`ranked_by` of `score` by itself, which a study asks for thousands of times."""
     summarise: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
     """Details of all cases -> figures that are not means over cases (FROC, ...), as JSON."""
-    picture: Callable[[Path, Prediction, Path | None], bytes]
-    """subject entry, prediction, label entry if there is one -> PNG overlay."""
+    picture: Callable[[Path, Prediction, Path | None, Evidence | None], bytes]
+    """subject entry, prediction, label entry if there is one, evidence if the head has it -> PNG overlay."""
     propose: Callable[[Path, Contract], Prediction] | None = None
     """A guess at the label from general knowledge alone, for the objective `proposals`; None: nothing is known."""
     accounting: Sequence[str] = ()
@@ -67,6 +70,13 @@ class Head:
     pool: Callable[[Sequence[dict[str, Any]]], dict[str, float]] | None = None
     """Details of a set of cases -> metrics of the set (AUROC, mIoU over all pixels) that are no means over cases. They
     join the others by name, and the primary metric may be one; None: there are none."""
+    decisions: Callable[[Sequence[dict[str, Any]]], dict[str, float]] | None = None
+    """As `pool`, of what is decided by a threshold or a confidence; asked in evaluations alone. The details then have
+    "half", 0 or 1 by group, so that a threshold can be chosen on other groups than it is judged on. None: the likeliest
+    class is all that is decided."""
+    evidence: Callable[[nn.Module, Path, Contract], Evidence] | None = None
+    """Model (with its parts `encoder` and `decoder`), subject entry -> where its prediction comes from. None:
+    predictions lie on a grid and show it themselves."""
     case_metric: str = ""
     """Key of `score` by which cases are compared one by one, higher is better, where the primary metric is one of sets
     alone."""

@@ -116,7 +116,7 @@ def _evaluate(
     names = list(cases[0]["metrics"])
     metrics = {name: interval([c["metrics"][name] for c in cases], groups) for name in names}
     trivial = {name: interval([c["trivial"][name] for c in cases], groups) for name in names}
-    of_set, of_trivial = (pooled(head.pool, d, groups) if head.pool else {} for d in (details, trivial_details))
+    of_set, of_trivial = (_of_set(head, d, groups) for d in (details, trivial_details))
     metrics |= {name: summary(draws, groups) for name, draws in of_set.items()}
     trivial |= {name: summary(draws, groups) for name, draws in of_trivial.items()}
     if head.primary_metric in of_set:
@@ -139,6 +139,12 @@ def _evaluate(
     return {"primary": main}
 
 
+def _of_set(head: Head, details: Sequence[dict[str, Any]], groups: Sequence[str]) -> dict[str, np.ndarray]:
+    """What `pool` and `decisions` say of all cases together, and of each resample of the groups."""
+    pools = [pool for pool in (head.pool, head.decisions) if pool is not None]
+    return {name: draws for pool in pools for name, draws in pooled(pool, details, groups).items()}
+
+
 def _judge(
     loaded: Loaded, head: Head, store: Store, subjects: Sequence[Subject], labels: Labels, out: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -159,10 +165,12 @@ def _judge(
                 "subject_id": subject.subject_id, "group_id": subject.group_id, "metrics": metrics,
                 "trivial": trivial, "facts": subject.facts, "picture": f"cases/{subject.subject_id}.png",
             }  # fmt: skip
-            (out / case["picture"]).write_bytes(head.picture(entry, prediction, label))
+            (out / case["picture"]).write_bytes(head.picture(entry, prediction, label, predict.evidence(entry)))
             cases.append(case)
-            details.append(detail)
-            trivial_details.append(trivial_detail)
+            # a threshold is chosen on one half of the groups and judged on the other: halves by the unkeyed hash
+            half = {"half": subject.split_bucket % 2} if head.decisions else {}
+            details.append(detail | half)
+            trivial_details.append(trivial_detail | half)
             progress.advance(1, **{head.ranked_by: metrics[head.ranked_by]})
     return cases, details, trivial_details
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from domains.domain import Domain, load, recipe_from
 from domains.errors import RecipeError, UsageError
-from domains.head import Prediction, linear_decoder
+from domains.head import Evidence, Prediction, linear_decoder
 from domains.manifest import Contract
 from domains.recipe import Recipe
 from pipelines.checkpoint import read_model
@@ -110,21 +109,36 @@ def load_model(loaded: Loaded) -> DenseModel:
     return model.eval()
 
 
-def predictor(loaded: Loaded, disturbance: str = "") -> Callable[[Path], Prediction]:
-    """Subject entry -> what the model predicts for it, at the model's precision; the network is loaded once.
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded network at work, at the model's precision."""
 
-    With a disturbance of `disturb.NAMES` it sees the subject disturbed.
+    network: nn.Module
+    loaded: Loaded
+
+    def __call__(self, entry: Path) -> Prediction:
+        """What the model predicts for a subject entry."""
+        with inference(self.loaded.recipe.precision):
+            return self.loaded.domain.heads[self.loaded.recipe.head].predict(self.network, entry, self.loaded.contract)
+
+    def evidence(self, entry: Path) -> Evidence | None:
+        """Where in a subject entry that comes from; None where the head's predictions show it themselves."""
+        evidence = self.loaded.domain.heads[self.loaded.recipe.head].evidence
+        if evidence is None:
+            return None
+        with inference(self.loaded.recipe.precision):
+            return evidence(self.network, entry, self.loaded.contract)
+
+
+def predictor(loaded: Loaded, disturbance: str = "") -> Predictor:
+    """Subject entry -> what the model predicts for it; the network is loaded once.
+
+    With a disturbance of `disturb.NAMES` it sees the subject disturbed, and is asked for no evidence.
     """
     network: nn.Module = load_model(loaded)
-    head = loaded.domain.heads[loaded.recipe.head]
     if disturbance:
         network = Disturbed(network, disturbance, time_axis=loaded.contract.time_axis).eval()
-
-    def predict(entry: Path) -> Prediction:
-        with inference(loaded.recipe.precision):
-            return head.predict(network, entry, loaded.contract)
-
-    return predict
+    return Predictor(network, loaded)
 
 
 def start_from(model: DenseModel, start: Loaded, recipe: Recipe, contract: Contract) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
                 except Refused as refusal:
                     outputs.append({"input": source, "refused": refusal.reason})
                     continue
-                prediction = predict_one(Path(folder))
-            files = loaded.domain.write_prediction(candidate, prediction, loaded.contract, out)
+                prediction, evidence = predict_one(Path(folder)), predict_one.evidence(Path(folder))
+            files = loaded.domain.write_prediction(candidate, prediction, loaded.contract, out, evidence)
             outputs.append({"input": source, "files": [str(file) for file in files]})
             progress.advance()
     if not any("files" in output for output in outputs):

@@ -20,7 +20,7 @@ MOST_WORDS = 12
 """A fact with more different words than this, and more than every fourth subject has, is an id and not plotted."""
 WORDS = {"dice": "Dice", "hd95": "HD95", "nsd": "Surface Dice", "auroc": "AUROC", "map": "mAP", "miou": "mIoU",
          "f1": "F1", "iou": "IoU", "froc": "FROC", "rankme": "RankMe", "mm": "(mm)", "ml": "(ml)",
-         "ap": "AP", "pa": "PA", "ece": "ECE"}  # fmt: skip
+         "ap": "AP", "pa": "PA", "ece": "ECE", "ppv": "PPV", "npv": "NPV"}  # fmt: skip
 
 
 def sheet(store: Store, manifest: Manifest, labels: Sequence[Labels]) -> dict[str, Any]:

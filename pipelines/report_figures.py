@@ -79,6 +79,36 @@ def curve(
     return _svg(width, height, drawn, f"{y_label} over {x_label}")
 
 
+def reliability(points: Sequence[Sequence[float]]) -> Markup:
+    """A reliability diagram of (mean probability, share with the finding, cases): dots on or off the dashed diagonal.
+
+    The area of a dot is its share of the cases, and their number stands above it.
+    """
+    if not points:
+        return Markup("")
+    side, left, bottom, top = 300, 46, 38, 24
+    across, tall, every = side - left - 22, side - bottom - top, sum(count for _, _, count in points)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + x * across, side - bottom - y * tall
+
+    drawn = [_line(*at(0, 0), *at(1, 1), INK, 1, dash="4 3")]
+    for tick in ticks(0, 1):
+        drawn.append(_line(*at(0, tick), *at(1, tick), SOFT, 0.5))
+        drawn.append(_text(left - 6, at(0, tick)[1] + 4, f"{tick:g}", "end"))
+        drawn.append(_text(at(tick, 0)[0], side - bottom + 16, f"{tick:g}", "middle"))
+    for probability, share, count in points:
+        x, y = at(probability, share)
+        radius = max(2.5, 18 * math.sqrt(count / every))
+        drawn.append(
+            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" opacity="0.6"/>').format(x, y, radius, ACCENT)
+        )
+        drawn.append(_text(x, y - radius - 3, str(int(count)), "middle"))
+    drawn.append(_text(left + across / 2, side - 4, "predicted probability", "middle"))
+    drawn.append(_text(12, top + tall / 2, "share with the finding", "middle", turned=True))
+    return _svg(side, side, drawn, "reliability diagram")
+
+
 def histogram(values: Sequence[float], label: str) -> Markup:
     """How often values fall into twelve equal bins, with the median marked."""
     known = sorted(float(value) for value in values if math.isfinite(value))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from domains.head import Prediction
 from domains.manifest import read_manifest
 from domains.store import Store
 from pipelines import report_figures as figures
 from pipelines import study_figures
 from pipelines.dataset import read_labels
-from pipelines.models import Loaded, open_model, predictor
+from pipelines.models import Loaded, Predictor, open_model, predictor
 from pipelines.progress import Progress
 from pipelines.report import ranked_by, templates
 from pipelines.study_table import KINDS, as_csv, as_markdown, columns, legend, lines, named, other_figures, trivial
@@ -112,7 +111,7 @@ class Overlays:
 
     study: Mapping[str, Any]
     store: Store
-    open: dict[str, tuple[Loaded, Callable[[Path], Prediction]]] = field(default_factory=dict)
+    open: dict[str, tuple[Loaded, Predictor]] = field(default_factory=dict)
     """Models by store key: several subjects share one."""
 
     def both(self, pairs: Sequence[Pair]) -> list[tuple[Pair, list[tuple[str | None, str]]]]:
@@ -137,7 +136,7 @@ class Overlays:
             self.open[keys[0]] = loaded, predictor(loaded)
         return self._drawn(*self.open[keys[0]], case["subject_id"])
 
-    def _drawn(self, loaded: Loaded, predict: Callable[[Path], Prediction], subject_id: str) -> tuple[str | None, str]:
+    def _drawn(self, loaded: Loaded, predict: Predictor, subject_id: str) -> tuple[str | None, str]:
         # a study on another labelled folder names its manifest and labels; else they are those the model grew from
         manifest_key = self.study.get("manifest") or loaded.info["lineage"]["manifest"]
         labels_key = self.study.get("labels") or loaded.info["lineage"]["labels"]
@@ -151,7 +150,7 @@ class Overlays:
         if entry is None or label is None:
             return None, "The subject or its label is no longer in the store."
         head = loaded.domain.heads[loaded.recipe.head]
-        return figures.data_uri(head.picture(entry, predict(entry), label)), ""
+        return figures.data_uri(head.picture(entry, predict(entry), label, predict.evidence(entry))), ""
 
 
 def _page(

@@ -14,11 +14,13 @@ from domains.domain import Candidate
 from domains.driving import show
 from domains.driving.preprocess import scaled_label
 from domains.driving.readers import Frame, image_frames, video_frames
-from domains.head import Prediction
+from domains.head import Evidence, Prediction
 from domains.manifest import Contract
 
 
-def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
+def write_prediction(
+    candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path, evidence: Evidence | None = None
+) -> list[Path]:
     """Writes masks and an overlay of one subject below the folder, under its name in the source.
 
     A mask is a PNG with a palette: its values are the classes, its colours the legend's. A frame gives
@@ -30,6 +32,7 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
         prediction: (K, H, W) of a frame, (K, T, H, W) of a recording.
         contract: of the model.
         folder: where to write.
+        evidence: none: the mask is where.
     """
     place = folder / candidate.name
     place.parent.mkdir(parents=True, exist_ok=True)

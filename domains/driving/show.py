@@ -16,7 +16,7 @@ from PIL import Image
 from domains.driving.classes import CLASSES, LANE_COLOURS, ROAD_COLOURS, VOID
 from domains.driving.entries import judged_label, open_entry
 from domains.driving.preprocess import scaled_label
-from domains.head import Prediction
+from domains.head import Evidence, Prediction
 
 OPACITY = 0.55
 DPI = 100
@@ -37,7 +37,7 @@ def thumbnail(folder: Path) -> bytes:
     return file.getvalue()
 
 
-def judged(folder: Path, prediction: Prediction, label: Path | None) -> bytes:
+def judged(folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
     """PNG of a frame (of a recording: a labelled one near its middle) as it is, as predicted, and as labelled."""
     frames, classes = open_entry(folder).frames, prediction.argmax(0).astype(np.uint8)
     reference = None if label is None else judged_label(label)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from domains.domain import Candidate, Case, CropSource, HandedOut, Raw, Scan
-from domains.head import Prediction
+from domains.head import Evidence, Prediction
 from domains.manifest import Contract, Subject
 from domains.medical import (
     datasets,
@@ -93,10 +93,12 @@ def crops(
     return xray_findings.WithFindings(datasets.crops(entries, None, subjects, contract, recipe, augment), labels)
 
 
-def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
+def write_prediction(
+    candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path, evidence: Evidence | None = None
+) -> list[Path]:
     """Files for whoever asked for a prediction."""
     module = xray_show if _prepared_as_xrays(contract) else results
-    return module.write_prediction(candidate, prediction, contract, folder)
+    return module.write_prediction(candidate, prediction, contract, folder, evidence)
 
 
 def glance(folder: Path) -> np.ndarray:

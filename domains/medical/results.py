@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from domains.domain import Candidate
 from domains.errors import Refused
-from domains.head import Prediction
+from domains.head import Evidence, Prediction
 from domains.manifest import Contract
 from domains.medical import metrics, show
 from domains.medical.heads.segmentation import clean_up
@@ -24,7 +24,9 @@ from domains.medical.uncertainty import case_uncertainty, entropy
 KINDS = ("prediction.nii.gz", "overlay.png", "result.json", "uncertainty.nii.gz")
 
 
-def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
+def write_prediction(
+    candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path, evidence: Evidence | None = None
+) -> list[Path]:
     """Writes mask, overlay and figures of one subject below `<folder>/<subject>/`; of a DICOM series a SEG too.
 
     `<image>_prediction.nii.gz` has the very shape and affine of the source (of a DICOM series: columns, rows, slices),
@@ -37,6 +39,7 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
         prediction: (K, D, H, W) probabilities on the native grid, background first.
         contract: of the model.
         folder: where to write; the subject keeps the name it has in its source.
+        evidence: none: the mask is where.
     """
     channel = contract.rules["channels"][0]
     source = files_of(candidate, channel)[0]

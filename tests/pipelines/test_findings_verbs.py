@@ -17,6 +17,7 @@ from xray_files import write_archive, write_rows
 from domains.domain import find_recipe, load
 from domains.errors import GateRefused, RecipeError
 from domains.manifest import Manifest, read_manifest
+from domains.medical import decisions
 from domains.recipe import Recipe
 from domains.store import Store
 from pipelines import intervals, study_report
@@ -25,6 +26,7 @@ from pipelines.dataset import open_dataset, strata_of
 from pipelines.evaluate import Evaluated, evaluate
 from pipelines.finetune import finetune
 from pipelines.ingest import Ingested, ingest
+from pipelines.intervals import without_nan
 from pipelines.label_meter import read_meter
 from pipelines.model_card import model_card
 from pipelines.models import open_model
@@ -113,10 +115,27 @@ def test_evaluate__auroc_of_all_cases_with_its_interval(done: Done) -> None:
     main = result["metrics"]["auroc"]
     assert main["mean"] == pytest.approx(roc_auc_score(truth, probability), abs=1e-4)
     assert main["low"] <= main["mean"] <= main["high"] and main["n"] == len(cases)
-    assert set(result["pooled"]) == {"auroc", "average_precision", "ece", "auroc_ap", "auroc_pa"}
+    assert set(result["pooled"]) >= {"auroc", "average_precision", "ece", "auroc_ap", "auroc_pa"}
     paired = result["paired"]["auroc"]
     assert paired["mean"] == pytest.approx(main["mean"] - result["trivial"]["metrics"]["auroc"]["mean"])
     assert [c["metrics"]["label_probability"] for c in result["cases"]] == sorted(right)
+
+
+def test_evaluate__operating_point_and_what_is_answered(done: Done) -> None:
+    result, labels = done.judged.result, _truth(done)
+    right = [case["metrics"]["label_probability"] for case in result["cases"]]
+    truth = [labels[case["subject_id"]] for case in result["cases"]]
+    bucket = {s.subject_id: s.split_bucket for s in done.manifest.subjects}
+    half = np.array([bucket[case["subject_id"]] % 2 for case in result["cases"]])
+    probability = np.where(truth, right, 1 - np.array(right))
+    expected = decisions.figures(probability, np.array(truth), half)
+    for name, value in without_nan(expected).items():
+        found = result["metrics"][name]
+        assert found["mean"] == (None if value is None else pytest.approx(value, abs=1e-4)), name
+        assert name in result["pooled"] and name in result["trivial"]["metrics"]
+    assert len({(c["group_id"], h) for c, h in zip(result["cases"], half, strict=True)}) == len(
+        {c["group_id"] for c in result["cases"]}
+    )
 
 
 def _truth(done: Done) -> dict[str, bool]:
@@ -147,6 +166,8 @@ def test_evaluate__trained_groups_and_pixels_are_refused(done: Done, tmp_path: P
 def test_report__says_what_is_of_the_set(done: Done) -> None:
     page = write_report(done.home, evaluation=done.judged.folder).read_text()
     assert "AUROC PA" in page and "computed anew" in page and "on the same cases" in page
+    assert "Specificity at 90 percent sensitivity" in page and "which is optimistic" in page
+    assert 'aria-label="reliability diagram"' in page and "<td>View AP</td>" in page and "<td>Sex F</td>" in page
     assert "private-0" not in page and "secret-" not in page
 
 
@@ -168,6 +189,10 @@ def test_predict__probabilities_by_name(done: Done, tmp_path: Path) -> None:
     [made] = predict(done.model.folder, [image], tmp_path / "out", done.home)
     result = json.loads(next(Path(f) for f in made["files"] if f.endswith("json")).read_text())
     assert list(result["probability"]) == ["pneumonia"] and 0 <= result["probability"]["pneumonia"] <= 1
+    assert result["answer"] == {"pneumonia": decisions.answer(result["probability"]["pneumonia"])}
+    overlay = Path(made["files"][-1])
+    assert overlay.name == result["evidence"]["pneumonia"]["file"]
+    assert Image.open(overlay).size == Image.open(image).size
 
 
 def test_finetune__a_small_budget_has_both_classes(done: Done) -> None:

@@ -183,6 +183,23 @@ def test_number__three_digits(value, text):
     assert number(value).replace("\N{NARROW NO-BREAK SPACE}", " ") == text
 
 
+def test_write_report__subgroups_in_a_table_and_reliability(tmp_path):
+    groups = {"view AP": {"cases": 7, "auroc": 0.61}, "view PA": {"cases": 3, "auroc": None}}
+    mine = {"by": groups, "reliability": [[0.1, 0.0, 8], [0.9, 1.0, 2]], "reading": [f"Read {HOSTILE}."], "froc": 0.6}
+    others = {"name": "rule", "metrics": {"dice": {"mean": 0.1, "low": 0.1, "high": 0.1, "n": 3}},
+              "summary": {"by": {"view AP": {"cases": 7, "auroc": 0.55}}}}  # fmt: skip
+    text = write_report(tmp_path, evaluation=a_home(tmp_path, summary=mine, trivial=others)).read_text()
+    row = text[text.index("<td>View AP</td>") :].partition("</tr>")[0]
+    assert "7" in row and "0.610" in row and "0.550" in row and "–" in text[text.index("<td>View PA</td>") :][:200]
+    assert "By view" not in text and HOSTILE not in text and "Read " in text
+    [figure] = [part for part in text.split("<svg")[1:] if "reliability diagram" in part.partition(">")[0]]
+    figure = figure.partition("</svg>")[0]
+    dots = [tuple(float(v) for v in dot) for dot in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', figure)]
+    (x1, y1, r1), (x2, y2, r2) = dots
+    assert x2 > x1 and y2 < y1 and r1 == pytest.approx(2 * r2, rel=0.02)  # the area is the share
+    assert 'id="set"' not in write_report(tmp_path, evaluation=a_home(tmp_path, seconds=1.0)).read_text()
+
+
 @pytest.mark.parametrize("gone", [("pretrain",), ("pretrain", "finetune"), ("manifest", "labels", "label")])
 def test_write_report__what_is_gone_is_left_out(tmp_path, gone):
     folder = a_home(tmp_path)

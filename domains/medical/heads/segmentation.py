@@ -13,7 +13,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from domains.head import Head, Prediction
+from domains.head import Evidence, Head, Prediction
 from domains.manifest import Contract
 from domains.medical import metrics, show
 from domains.medical.augment import LEFT_RIGHT_AXIS, may_mirror
@@ -197,7 +197,10 @@ def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"unit": " and ".join(units), **metrics.froc(details), **how_telling(details)} if details else {}
 
 
-def picture(folder: Path, prediction: Prediction, label: Path | None, names: Sequence[str] = ()) -> bytes:
+def picture(
+    folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None,
+    names: Sequence[str] = (),
+) -> bytes:  # fmt: skip
     """PNG of the cleaned prediction, and the reference if there is one, on three planes of the first channel."""
     entry = open_entry(folder)
     image = resample_image(entry.read()[:1], entry.native_shape)[0]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from domains.head import Head, Prediction
+from domains.head import Evidence, Head, Prediction
 from domains.manifest import Contract
-from domains.medical import ranking, xray_show
+from domains.medical import decisions, ranking, xray_show
 from domains.medical.entries import open_entry
 from domains.medical.xray_findings import read_findings
 from ssl_models.decoders.classification import PooledClassifier
@@ -47,11 +47,7 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
 
     The mirrored image is not asked: its heart lies on the wrong side.
     """
-    device = next(model.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(open_entry(folder).model_input(contract))).to(device)
-    (height, width), (rows, columns) = image.shape[2:], contract.crop_shape
-    ends = [(top, left) for top in sorted({0, height - rows}) for left in sorted({0, width - columns})]
-    windows = torch.cat([image[..., top : top + rows, left : left + columns] for top, left in ends])
+    windows = torch.cat([window for _, window in _windows(model, folder, contract)])
     training = model.training
     model.eval()
     try:
@@ -60,6 +56,32 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
     finally:
         model.train(training)
     return np.asarray(logits.float().sigmoid().mean(0).cpu().numpy(), dtype=np.float32)
+
+
+def evidence(model: Any, folder: Path, contract: Contract) -> Evidence:
+    """(K, H, W) float32: Grad-CAM of each finding on the stored image, as a share of its strongest place.
+
+    It is as coarse as the encoder's last feature map and says nothing about how much speaks for a finding: only where.
+    Where the two ends of an image that is not square overlap, their mean.
+
+    Source: Selvaraju et al. 2017, arXiv 1610.02391.
+    """
+    height, width = open_entry(folder).shape[1:]
+    found, seen = torch.zeros(contract.num_classes, height, width), torch.zeros(height, width)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for place, window in _windows(model, folder, contract):
+                coarse = model.decoder.grad_cam(model.encoder(window))
+                fine = F.interpolate(coarse, contract.crop_shape, mode="bilinear", align_corners=False)
+                found[:, *place] += fine[0].cpu()
+                seen[place] += 1
+    finally:
+        model.train(training)
+    found = found / seen.clamp(min=1)
+    strongest = found.amax((1, 2), keepdim=True)
+    return np.asarray(torch.where(strongest > 0, found / strongest, 0).numpy(), dtype=np.float32)
 
 
 def trivial(folder: Path, contract: Contract) -> Prediction:
@@ -96,16 +118,20 @@ def pool(details: Sequence[dict[str, Any]]) -> dict[str, float]:
 
     Means over the findings of the set where they are defined; with several findings also an AUROC for each.
     """
-    names = list(details[0]["label"])
-    each = {name: _of_finding(details, name) for name in names}
-    figures = {key: _mean([one[key] for one in each.values()]) for key in each[names[0]]}
-    if len(names) > 1:
-        figures |= {f"auroc_{name}": one["auroc"] for name, one in each.items()}
-    return figures
+    return _averaged({name: _of_finding(details, name) for name in details[0]["label"]}, ("auroc",))
+
+
+def decided(details: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Figures of `decisions` for a set of cases with "half": means over the findings, and the main ones of each."""
+    return _averaged(
+        {name: decisions.figures(*_known(details, name), _halves(details, name)) for name in details[0]["label"]},
+        decisions.MAIN,
+    )
 
 
 def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """AUROC by view, sex and age, and the points of a reliability diagram; several findings count together in it."""
+    """AUROC by view, sex and age, the points of a reliability diagram (several findings count together in it), and the
+    threshold that finds 90 % of these cases, whose figures to expect are the cross-fitted ones of `decided`."""
     groups: dict[str, Any] = {}
     for what in SUBGROUPS:
         for value in sorted({str(d[what] or "unknown") for d in details}):
@@ -115,21 +141,41 @@ def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
             groups[f"{what} {value}"] = {
                 "cases": len(inside), "with finding": found, "auroc": area if np.isfinite(area) else None,
             }  # fmt: skip
-    every = [_known(details, name) for name in (details[0]["label"] if details else ())]
-    points = ranking.reliability(*(np.concatenate(parts) for parts in zip(*every, strict=True))) if every else []
-    return {"by": groups, "reliability": [list(point) for point in points]}
+    every = {name: _known(details, name) for name in (details[0]["label"] if details else ())}
+    points = ranking.reliability(*map(np.concatenate, zip(*every.values(), strict=True))) if every else []
+    at = {name: decisions.threshold_at(*known, decisions.SENSITIVITY) for name, known in every.items()}
+    return {
+        "by": groups,
+        "reliability": [list(point) for point in points],
+        f"threshold_for_{decisions.NAMED}": {name: t if np.isfinite(t) else None for name, t in at.items()},
+        "reading": list(decisions.READING),
+    }
 
 
-def picture(folder: Path, prediction: Prediction, label: Path | None) -> bytes:
-    """PNG of the image as the network gets it, with the probability of each finding and what the label says."""
+def picture(folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
+    """PNG of the image as the network gets it, with the probability of each finding, the answer and the label's.
+
+    Where there is evidence, a second time under that for the likeliest finding.
+    """
     findings = read_findings(label) if label is not None else dict.fromkeys(map(str, range(1, len(prediction) + 1)))
     image = open_entry(folder).read()[0, 0]
-    return xray_show.judged(image[::-1, ::-1], dict(zip(findings, prediction, strict=True)), findings)
+    maps = None if evidence is None else evidence[:, ::-1, ::-1]
+    return xray_show.judged(image[::-1, ::-1], dict(zip(findings, prediction, strict=True)), findings, maps)
 
 
 def stratum(label: Path) -> int:
     """1 where a finding of the recipe is there, else 0."""
     return int(1 in read_findings(label).values())
+
+
+def _windows(model: nn.Module, folder: Path, contract: Contract) -> list[tuple[tuple[slice, slice], Tensor]]:
+    """Places on the stored image and crops (1, C, *S) there, which together cover it: one, or its two ends."""
+    device = next(model.parameters()).device
+    image = torch.from_numpy(np.ascontiguousarray(open_entry(folder).model_input(contract))).to(device)
+    (height, width), (rows, columns) = image.shape[2:], contract.crop_shape
+    ends = [(top, left) for top in sorted({0, height - rows}) for left in sorted({0, width - columns})]
+    places = [(slice(top, top + rows), slice(left, left + columns)) for top, left in ends]
+    return [(place, image[..., *place]) for place in places]
 
 
 def _stated(folder: Path) -> dict[str, str | None]:
@@ -141,6 +187,19 @@ def _known(details: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np
     """(N,) probabilities and (N,) bool labels of the cases in which a finding is known."""
     pairs = [(d["probability"][name], d["label"][name]) for d in details if d["label"][name] is not None]
     return np.array([p for p, _ in pairs], dtype=float), np.array([value == 1 for _, value in pairs], dtype=bool)
+
+
+def _halves(details: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """(N,) int: "half" of the cases of `_known`."""
+    return np.array([d["half"] for d in details if d["label"][name] is not None], dtype=int)
+
+
+def _averaged(each: dict[str, dict[str, float]], named: Sequence[str]) -> dict[str, float]:
+    """Means over the findings of their figures and, with several findings, some figures of each."""
+    figures = {key: _mean([one[key] for one in each.values()]) for key in next(iter(each.values()))}
+    if len(each) > 1:
+        figures |= {f"{key}_{name}": one[key] for name, one in each.items() for key in named}
+    return figures
 
 
 def _of_finding(details: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
@@ -176,6 +235,8 @@ HEAD = Head(
     picture=picture,
     decoder=decoder,
     pool=pool,
+    decisions=decided,
+    evidence=evidence,
     stratum=stratum,
     accounting=(
         "The four weights of the competitor that looks at view, age and sex alone were fitted on the labels of the 444 "

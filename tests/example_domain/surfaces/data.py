@@ -19,7 +19,7 @@ from PIL import Image
 
 from domains.domain import Candidate, Scan
 from domains.errors import Refused, UsageError
-from domains.head import Prediction
+from domains.head import Evidence, Prediction
 from domains.manifest import Contract, Subject
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch
@@ -132,7 +132,9 @@ def write_label(label: Piece, contract: Contract, folder: Path) -> dict[str, Any
     return {"defect_fraction": float(label.pixels.mean())}
 
 
-def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
+def write_prediction(
+    candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path, evidence: Evidence | None = None
+) -> list[Path]:
     """`<batch>/<piece>.mask.png`, pixel on pixel with the photograph."""
     path = folder / f"{candidate.name}{MASK}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from domains.head import Prediction
+from domains.head import Evidence, Prediction
 
 GREY_RANGE = (-4.0, 4.0)
 """Robust deviations that are shown from black to white."""
@@ -26,7 +26,7 @@ def picture(entry: Path) -> bytes:
     return file.getvalue()
 
 
-def overlay(entry: Path, prediction: Prediction, label: Path | None) -> bytes:
+def overlay(entry: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
     """The photograph; prediction as a cyan line, reference as a yellow one."""
     figure = Figure(figsize=(5, 2.5), layout="constrained")
     plain, marked = figure.subplots(1, 2)

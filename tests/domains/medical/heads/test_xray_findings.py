@@ -17,6 +17,8 @@ from domains.errors import Refused
 from domains.medical.heads.xray_findings import HEAD
 from domains.medical.recipes import RECIPES
 from domains.medical.xray_findings import read_findings
+from domains.medical.xray_images import read_pixels
+from ssl_models.decoders.classification import PooledClassifier
 from ssl_models.protocols import Batch
 
 RECIPE = RECIPES["chest_xray"].changed({"data.label_classes": "[pneumonia, edema]"})
@@ -141,10 +143,89 @@ def test_summarise__subgroups_and_reliability():
     assert json.dumps(found, allow_nan=False)
 
 
+def test_summarise__threshold_on_all_cases_and_how_to_read_it():
+    found = HEAD.summarise(details_of([0.9, 0.1, 0.8, 0.3], [1, 0, 0, 1], ["AP", "AP", "PA", "PA"]))
+    assert found["threshold_for_90_percent_sensitivity"] == {"pneumonia": 0.3}
+    assert any("optimistic" in sentence for sentence in found["reading"])
+    none = HEAD.summarise(details_of([0.9], [0], ["AP"]))
+    assert none["threshold_for_90_percent_sensitivity"] == {"pneumonia": None}
+
+
+def test_decisions__over_what_is_known_by_finding():
+    first = details_of([0.9, 0.1, 0.8, 0.3, 0.99], [1, 0, 0, 1, None], ["AP"] * 5)
+    details = [d | {"half": i % 2} for i, d in enumerate(first)]
+    found = HEAD.decisions(details)
+    assert found == HEAD.decisions(details[:4]) and found["answered"] == 0.75
+    assert json.dumps(found) and not set(found) & set(HEAD.pool(details))
+    two = [
+        {"probability": d["probability"] | {"b": 0.5}, "label": d["label"] | {"b": 1}, "half": d["half"]}
+        for d in details
+    ]  # fmt: skip
+    both = HEAD.decisions(two)
+    assert (both["answered_pneumonia"], both["answered_b"], both["answered"]) == (0.75, 0.0, 0.375)
+
+
+class BrightPlaces(nn.Module):
+    """Two channels, bright and dark, eight times coarser; the first finding is bright, the second dark."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder = PooledClassifier(width=2, classes=2)
+        self.decoder.logits.weight.data = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+
+    def encoder(self, x):
+        coarse = nn.functional.avg_pool2d(x, 8)
+        return [torch.cat([(coarse - 1.5).relu(), (-1.0 - coarse).relu() + 0.01], 1)]
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+@pytest.mark.parametrize(("shape", "at"), [((128, 128), (28, 100)), ((240, 140), (200, 24)), ((140, 240), (36, 216))])
+def test_evidence__lies_where_the_image_is_bright_in_the_source_pixels(tmp_path, shape, at):
+    contract, entry, label = made(tmp_path, shape=shape)
+    pixels = np.full(shape, 90, np.uint8)
+    pixels[::2] += 20
+    pixels[at[0] - 12 : at[0] + 12, at[1] - 12 : at[1] + 12] = 250
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    [candidate] = DOMAIN.open_inputs(tmp_path / "x.png", RECIPE)
+    (tmp_path / "again").mkdir()
+    DOMAIN.write(DOMAIN.read(candidate, RECIPE), contract, tmp_path / "again")
+    model = BrightPlaces()
+    found = HEAD.evidence(model, tmp_path / "again", contract)
+    assert (
+        found.shape[0] == 2 and found.dtype == np.float32 and found.max() == 1 and found.min() == 0 and model.training
+    )
+    prediction = np.array([0.6, 0.1], np.float32)
+    files = DOMAIN.write_prediction(candidate, prediction, contract, tmp_path / "out", found)
+    by_name = {file.name: file for file in files}
+    assert set(by_name) == {"x_picture.png", "x_result.json", "x_evidence_pneumonia.png", "x_evidence_edema.png"}
+    result = json.loads(by_name["x_result.json"].read_text())
+    assert result["answer"] == {"pneumonia": "unknown", "edema": "no"} and result["unknown_below"] == 0.75
+    column, row = result["evidence"]["pneumonia"]["strongest_at_pixel"]
+    assert abs(row - at[0]) < 12 and abs(column - at[1]) < 12
+    overlay = np.asarray(Image.open(by_name["x_evidence_pneumonia.png"]))
+    assert overlay.shape == (*shape, 3)
+    coloured = np.ptp(overlay.astype(int), axis=-1)
+    assert coloured[at] > 60 and coloured[shape[0] - at[0], shape[1] - at[1]] == 0  # nothing lies over the rest
+    assert overlay[at].max() > 200  # and the image is seen through it
+    assert imread(io.BytesIO(HEAD.picture(entry, prediction, label, found))).ndim == 3
+    assert read_pixels(tmp_path / "x.png")[0].shape == shape
+
+
+def test_evidence__nothing_speaks_for_it(tmp_path):
+    contract, entry, label = made(tmp_path)
+    model = BrightPlaces()
+    model.decoder.logits.weight.data.zero_()
+    found = HEAD.evidence(model, entry, contract)
+    assert not found.any() and np.isfinite(found).all()
+    assert HEAD.picture(entry, np.array([0.6, 0.1], np.float32), label, found).startswith(b"\x89PNG")
+
+
 def test_picture__with_and_without_a_label(tmp_path):
     _, entry, label = made(tmp_path)
     for given in (label, None):
-        assert imread(io.BytesIO(HEAD.picture(entry, np.array([0.8, 0.1], np.float32), given))).ndim == 3
+        assert imread(io.BytesIO(HEAD.picture(entry, np.array([0.8, 0.1], np.float32), given, None))).ndim == 3
 
 
 @pytest.mark.parametrize(("cells", "reason"), [(("2", "0"), "neither 1, 0, -1"), (("", "-1"), "unknown")])
