@@ -206,7 +206,7 @@ class _Taker:
         ids = {name: self.file_id(path) for name, path in files.items()}
         paths = {ids[name]: path for name, path in files.items()}
         if not self.scan.labels_only:
-            self._belong(group_id, [subject_id, group_id, self.identity.keyed("source", subject_id), *ids.values()])
+            self._belong(group_id, [subject_id, group_id, *ids.values()])
         stamps = {i: (path.stat().st_size, path.stat().st_mtime_ns) for i, path in paths.items()}
         if not self.scan.labels_only and (unchanged := self._unchanged(subject_id, stamps, paths)) is not None:
             return unchanged
@@ -252,7 +252,7 @@ class _Taker:
     def _hold(self, subject_id: str, group_id: str, paths: Mapping[str, Path]) -> _Taken:
         """What was erased under another name is not taken, and its names are not written down."""
         own = [i for i, path in paths.items() if path not in self.tables]
-        self.held |= {subject_id, group_id, self.identity.keyed("source", subject_id), *own}
+        self.held |= {subject_id, group_id, *own}
         return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own])
 
     def _known_image(self, candidate: Candidate, ids: dict[str, str], raw: Any, known: Subject) -> _Taken:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fixtures of modules, which run before any of a test's own, do not touch the user's key either."""
+    os.environ["SELFSIGHT_KEY"] = str(Path(tempfile.mkdtemp(prefix="selfsight-key-")) / "key")
 
 
 @pytest.fixture(autouse=True)
