@@ -6,6 +6,8 @@ import numpy as np
 
 SENSITIVITY = 0.9
 """The share of the cases with a finding that the operating point is to find."""
+FEWEST = 10
+"""With fewer answered cases nothing is said of how good the answers are."""
 NAMED = f"{100 * SENSITIVITY:.0f}_percent_sensitivity"
 CONFIDENCE = 0.75
 """Below this probability of its likelier answer (yes or no) a model says that it does not know."""
@@ -86,14 +88,16 @@ def selective(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
     Returns:
         "answered", a share of the cases (the coverage); "error_answered", the share of wrong answers (the selective
         risk), beside "error_all", that of answering every case; "sensitivity_answered" and "specificity_answered".
+        What is about the answered cases is nan where there are fewer than `FEWEST`.
 
     Source: El-Yaniv, Wiener 2010 (JMLR 11); Geifman, El-Yaniv 2017, arXiv 1705.08500.
     """
     called, sure = probability >= 0.5, np.maximum(probability, 1 - probability) >= CONFIDENCE
-    among = rates(counts(called[sure], label[sure]))
+    judged = sure if sure.sum() >= FEWEST else np.zeros_like(sure)
+    among = rates(counts(called[judged], label[judged]))
     return {
         "answered": _share(sure),
-        "error_answered": _share((called != label)[sure]),
+        "error_answered": _share((called != label)[judged]),
         "error_all": _share(called != label),
         "sensitivity_answered": among["sensitivity"],
         "specificity_answered": among["specificity"],

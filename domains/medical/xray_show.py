@@ -25,8 +25,10 @@ INCHES = 3.4
 LINE_INCHES = 0.17
 """Height of a line of text."""
 WORDS = {1: "yes", 0: "no", None: "not stated"}
-MARK, OPACITY = (255, 140, 0), 0.45
+MARK, OPACITY = np.array([255, 140, 0], np.float32), 0.45
 """Colour over the image where most speaks for a finding, and its share there: what lies below stays to be seen."""
+
+SHOWS = "Grad-CAM, coarse and relative: a hint at what the model looked at, not where a finding lies"
 
 
 def thumbnail(folder: Path) -> bytes:
@@ -58,8 +60,8 @@ def judged(
         likeliest = max(probability, key=lambda name: probability[name])
         at = list(probability).index(likeliest)
         shown.append(overlaid(shown[0], evidence[at]))
-        speaks = f"what speaks most for {plain(likeliest)}" if evidence[at].any() else "no place speaks for it"
-        lines.append(f"right: {speaks} (Grad-CAM, coarse; line: half as much)")
+        speaks = f"where most speaks for {plain(likeliest)}" if evidence[at].any() else "no place speaks for it"
+        lines.append(f"right: Grad-CAM, {speaks}; coarse, relative; line: half as much")
     return _drawn(shown, lines, INCHES)
 
 
@@ -88,25 +90,16 @@ def write_prediction(
     }
     maps = None if evidence is None else evidence[:, ::-1, ::-1]
     if maps is not None:
+        result["evidence_shows"] = SHOWS
         result["evidence"] = {}
         for name, one in zip(names, maps, strict=True):
             path = below / f"{source.stem}_evidence_{re.sub(r'[^A-Za-z0-9-]+', '_', name)}.png"
             path.write_bytes(_png(overlaid(grey(image), one)))
-            result["evidence"][name] = {"file": path.name, "strongest_at_pixel": strongest(one, image.shape)}
+            result["evidence"][name] = path.name
             paths.append(path)
     paths[0].write_bytes(judged(image, found, None, maps))
     paths[1].write_text(json.dumps(result, indent=1) + "\n")
     return paths
-
-
-def strongest(one: np.ndarray, shape: tuple[int, ...]) -> list[int] | None:
-    """[column, row] in an image of `shape`, from its top left, where most speaks for a finding; None: nowhere."""
-    if not one.any():
-        return None
-    row, column = np.unravel_index(int(one.argmax()), one.shape)
-    return [int((place + 0.5) * size / count) for place, size, count in zip(
-        (column, row), shape[::-1], one.shape[::-1], strict=True
-    )]  # fmt: skip
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -126,7 +119,7 @@ def overlaid(image: np.ndarray, one: np.ndarray) -> np.ndarray:
     inner = fine >= 0.5
     line = inner & ~ndimage.binary_erosion(inner, iterations=max(1, min(image.shape) // 400), border_value=1)
     share = np.where(line, 1, OPACITY * fine.clip(0, 1))[..., None]
-    mixed: np.ndarray = (image[..., None] * (1 - share) + np.array(MARK) * share).round().astype(np.uint8)
+    mixed: np.ndarray = (image[..., None] * (1 - share) + MARK * share).round().astype(np.uint8)
     return mixed
 
 

@@ -31,6 +31,8 @@ class PooledClassifier(nn.Module):
 
         A channel's weight is the mean over the map of the logit's gradient. After a mean that gradient is the same at
         every place, so it is written down and not run backwards: through the linear layer and the norm's Jacobian.
+        The norm does not mind the length of the mean, so before what is negative is cut the map sums to zero, whatever
+        the logit: it compares places of one crop, and its height says nothing about how sure the answer is.
 
         Source: Selvaraju et al. 2017, arXiv 1610.02391.
         """

@@ -191,7 +191,7 @@ def test_predict__probabilities_by_name(done: Done, tmp_path: Path) -> None:
     assert list(result["probability"]) == ["pneumonia"] and 0 <= result["probability"]["pneumonia"] <= 1
     assert result["answer"] == {"pneumonia": decisions.answer(result["probability"]["pneumonia"])}
     overlay = Path(made["files"][-1])
-    assert overlay.name == result["evidence"]["pneumonia"]["file"]
+    assert overlay.name == result["evidence"]["pneumonia"]
     assert Image.open(overlay).size == Image.open(image).size
 
 

@@ -79,12 +79,14 @@ def test_figures__the_reading_off_the_curve_is_optimistic_on_average():
 
 def test_selective__known_answers():
     probability, label = np.array([0.9, 0.8, 0.6, 0.4, 0.1, 0.2]), np.array([1, 0, 0, 1, 0, 0], bool)
-    found = decisions.selective(probability, label)
+    found = decisions.selective(np.tile(probability, 3), np.tile(label, 3))
     assert [decisions.answer(p) for p in probability] == ["yes", "yes", "unknown", "unknown", "no", "no"]
-    assert found == {
+    assert found == pytest.approx({
         "answered": 4 / 6, "error_answered": 1 / 4, "error_all": 3 / 6, "sensitivity_answered": 1.0,
         "specificity_answered": 2 / 3,
-    }  # fmt: skip
+    })  # fmt: skip
+    few = decisions.selective(probability, label)  # four answers are too few to judge them
+    assert few["answered"] == 4 / 6 and few["error_all"] == 0.5 and np.isnan(few["error_answered"])
     nobody = decisions.selective(np.array([0.5, 0.6]), np.array([True, False]))
     assert nobody["answered"] == 0 and np.isnan(nobody["error_answered"]) and nobody["error_all"] == 0.5
 
