@@ -49,6 +49,8 @@ class Scan:
     """File -> why it is not an input."""
     refused: Mapping[Path, str] = field(default_factory=dict)
     """File -> why it cannot be used, where that is known before any pixel is read."""
+    absent: Sequence[str] = ()
+    """Channels of the recipe that no candidate has; a new dataset must not begin like that."""
     statement: str = "not stated"
     """Licence and origin of the data."""
     alike: Mapping[Path, Sequence[str]] = field(default_factory=dict)
@@ -152,6 +154,11 @@ class Domain:
     hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
     """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
     beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""
+
+    def head(self, recipe: Recipe) -> Head:
+        """The recipe's head, which calls its classes by the names that the recipe gives them."""
+        found = self.heads[recipe.head]
+        return found.named(found, recipe) if found.named else found
 
     def paints(self, recipe: Recipe) -> bool:
         """Whether there is a painter of anomalies for a recipe's data."""

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from domains.manifest import Contract
+from domains.recipe import Recipe
 from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
@@ -58,6 +59,8 @@ class Head:
     """A guess at the label from general knowledge alone, for the objective `proposals`; None: nothing is known."""
     accounting: Sequence[str] = ()
     """Which labels the settings of `trivial` and `propose` have seen, in sentences for every study."""
+    named: Callable[[Head, Recipe], Head] | None = None
+    """The head with `score` and `picture` calling its classes by the names that a recipe gives them; None: no names."""
     decoder: Callable[[Any, int], nn.Module] = segmentation_decoder
     """encoder, classes of the contract -> what turns its feature maps into the logits that `loss` takes. Of a head that
     judges subjects as a whole it is linear, so that it is what a linear probe trains."""

@@ -267,12 +267,13 @@ def _ingested(recipe: Any, source: Path, c: Command, like: str | None = None) ->
         remember_ingest(recipe, taken.counts["found"], time.monotonic() - started, c.home)
     refused = [{"file": file, "reason": reason} for file, reason in taken.refused]
     return {**taken.counts, "manifest": str(taken.manifest), "manifest_digest": taken.manifest_digest,
-            "refused_files": refused, "notes": taken.notes}  # fmt: skip
+            "missing_channels": taken.missing_channels, "refused_files": refused, "notes": taken.notes}  # fmt: skip
 
 
 def _accounting(taken: dict[str, Any]) -> list[str]:
     verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
     lines = [f"{taken['found']} files found: {verdicts}; {taken['subjects']} subjects, {taken['groups']} groups"]
+    lines += [f"{count} subjects without {channels}" for channels, count in taken["missing_channels"].items()]
     lines += [f"refused {one['file']}: {one['reason']}" for one in taken["refused_files"]]
     return lines + taken["notes"]
 

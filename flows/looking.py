@@ -136,10 +136,11 @@ def summary(answer: dict[str, Any]) -> list[str]:
 def comparison(answer: dict[str, Any]) -> list[str]:
     """Every metric of the model beside the trivial competitor, with 95 % intervals."""
     trivial = answer["trivial"]
-    lines = [f"{'metric':<20}  {'model':<32}  {trivial['name']}"]
+    width = max(20, *map(len, answer["metrics"]))
+    lines = [f"{'metric':<{width}}  {'model':<32}  {trivial['name']}"]
     for name, mine in answer["metrics"].items():
         theirs = trivial["metrics"].get(name)
-        lines.append(f"{name:<20}  {_figure(mine):<32}  {_figure(theirs) if theirs else ''}")
+        lines.append(f"{name:<{width}}  {_figure(mine):<32}  {_figure(theirs) if theirs else ''}")
     return lines
 
 

@@ -109,7 +109,7 @@ def _evaluate(
     key: str,
     out: Path,
 ) -> dict[str, Any]:
-    head = loaded.domain.heads[loaded.recipe.head]
+    head = loaded.domain.head(loaded.recipe)
     started = time.monotonic()
     cases, details, trivial_details = _judge(loaded, head, store, subjects, labels, out)
     groups = [s.group_id for s in subjects]

@@ -81,28 +81,41 @@ def hand_out(found: Suggestion, recipe: Recipe, home: Path, out: Path) -> list[H
 def _candidates(subjects: Sequence[Subject], recipe: Recipe, domain: Domain) -> list[Candidate]:
     """The files of the subjects where they were ingested from, each with the content it had then."""
     identity = Identity()
-    sources = {s.subject_id: identity.keyed("source", s.subject_id) for s in subjects}
-    known = identity.whois(sources.values())
-    if unknown := [s.subject_id for s in subjects if sources[s.subject_id] not in known]:
+    known = identity.whois(subject.subject_id for subject in subjects)
+    if unknown := [s.subject_id for s in subjects if s.subject_id not in known]:
         raise UsageError(
             f"the files of {', '.join(unknown)} are not known to the book beside {key_file()}: hand cases out where "
-            "the key of their ingest is (SELFSIGHT_KEY), or ingest their source again with this one"
+            "the key of their ingest is (SELFSIGHT_KEY)"
         )
+    sources = {subject_id: _source_in(text) for subject_id, text in known.items()}
     found: dict[str, Candidate] = {}
-    for source in sorted(set(known.values())):
-        scan = domain.scan(Path(source), recipe)
+    for source in sorted(set(sources.values())):
+        scan = domain.scan(source, recipe)
         found |= {identity.keyed("subject", scan.namespace, one.name): one for one in scan.candidates}
     for subject in subjects:
-        source = known[sources[subject.subject_id]]
+        where = known[subject.subject_id]
         if subject.subject_id not in found:
-            raise UsageError(f"subject {subject.subject_id} is no longer in {source}: ingest the folder again")
+            raise UsageError(f"{where} is no longer there: ingest the folder again")
         try:
             same = domain.read(found[subject.subject_id], recipe).digest == subject.content_digest
         except Refused as refusal:
-            raise UsageError(f"subject {subject.subject_id} in {source} can no longer be read: {refusal}") from None
+            raise UsageError(f"{where} can no longer be read ({refusal}): ingest the folder again") from None
         if not same:
-            raise UsageError(f"subject {subject.subject_id} in {source} has changed: ingest the folder again")
+            raise UsageError(f"{where} has changed: ingest the folder again")
     return [found[subject.subject_id] for subject in subjects]
+
+
+def _source_in(text: str) -> Path:
+    """The folder in what whois says of a subject, "<folder>: <name>"; either may hold a colon.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    folders = [Path(text[: colon.start()]) for colon in re.finditer(": ", text)]
+    there = [folder for folder in folders if folder.is_dir()]
+    if not there:
+        raise UsageError(f"the folder of {text} is no longer there: mount it, or ingest it from where it is now")
+    return there[-1]
 
 
 def _folders(names: Sequence[str]) -> list[str]:
@@ -112,13 +125,17 @@ def _folders(names: Sequence[str]) -> list[str]:
 
 
 def _guess(recipe: Recipe, home: Path, contract: Contract, found: Suggestion) -> tuple[Guess | None, str]:
-    """What makes drafts, and its name: the registered champion, a model of today's labels, else the head's proposal."""
+    """What makes drafts, and its name: the recipe's registered model, one of today's labels, else the head's proposal.
+
+    Of several registered ones the champion, else the newest.
+    """
     head = load(recipe.domain).heads[recipe.head]
     if not head.dense:
         return None, ""
     name = recipe.name.replace("_", "-")
-    champions = [m for m in list_models(home) if m["name"] == name and "champion" in m["aliases"]]
-    models = [(resolve(home, m["uri"]), f"the registered model {m['uri']}") for m in champions]
+    registered = [m for m in list_models(home) if m["name"] == name]
+    best = sorted(registered, key=lambda m: ("champion" in m["aliases"], m["version"]))[-1:]
+    models = [(resolve(home, m["uri"]), f"the registered model {m['uri']}") for m in best]
     models += [(found.model, "a model that was fine-tuned on the labels so far")] if found.model else []
     for folder, by in models:
         loaded = open_model(folder)
@@ -139,8 +156,8 @@ def _readme(handed: Sequence[Handed], how: Sequence[str], by: str, recipe: Recip
         "They carry the names of their source: keep this folder where the archive may be.",
         "", *how,
     ]  # fmt: skip
-    if any(one.draft for one in handed):
-        lines.append(f"Drafts are by {by}.")
+    if by:
+        lines.append(f"Drafts are by {by}; where there is none, it saw nothing.")
     lines += [
         "Then: " + f"selfsight ingest {recipe.name} {out}",
         "Not all need an answer; the command can be repeated.",

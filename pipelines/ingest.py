@@ -39,6 +39,8 @@ class Ingested:
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the person should know; with names, for the terminal only."""
+    missing_channels: dict[str, int] = field(default_factory=dict)
+    """Optional channels -> how many subjects of the dataset lack just these."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,14 @@ def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | Non
         counts=taken.manifest.counts(),
         refused=taken.refused,
         notes=taken.notes,
+        missing_channels=dict(Counter(_lacking(taken.manifest)).most_common()),
     )
+
+
+def _lacking(manifest: Manifest) -> Iterator[str]:
+    for subject in manifest.subjects:
+        if (lacking := subject.facts.get("missing_channels", "none")) != "none":
+            yield lacking
 
 
 def take_in(
@@ -191,16 +200,13 @@ class _Taker:
         subject_id = self.identity.keyed("subject", namespace, candidate.name)
         group_id = self.identity.keyed("group", namespace, candidate.group)
         if not self.scan.labels_only:
-            self.names |= {
-                subject_id: f"{self.source.absolute()}: {candidate.name}",
-                group_id: f"{namespace}: {candidate.group}",
-                self.identity.keyed("source", subject_id): str(self.source.absolute()),
-            }
+            self.names[subject_id] = f"{self.source.absolute()}: {candidate.name}"
+            self.names[group_id] = f"{namespace}: {candidate.group}"
         files = {**candidate.images, **({"label": candidate.label} if candidate.label else {})}
         ids = {name: self.file_id(path) for name, path in files.items()}
-        for one in (subject_id, group_id, self.identity.keyed("source", subject_id), *ids.values()):
-            self.belongs.setdefault(one, set()).add(group_id)
         paths = {ids[name]: path for name, path in files.items()}
+        if not self.scan.labels_only:
+            self._belong(group_id, [subject_id, group_id, self.identity.keyed("source", subject_id), *ids.values()])
         stamps = {i: (path.stat().st_size, path.stat().st_mtime_ns) for i, path in paths.items()}
         if not self.scan.labels_only and (unchanged := self._unchanged(subject_id, stamps, paths)) is not None:
             return unchanged
@@ -239,6 +245,10 @@ class _Taker:
             self._take_label(candidate, candidate.label, ids["label"], raw, taken)
         return taken
 
+    def _belong(self, group_id: str, ids: Iterable[str]) -> None:
+        for one in ids:
+            self.belongs.setdefault(one, set()).add(group_id)
+
     def _hold(self, subject_id: str, group_id: str, paths: Mapping[str, Path]) -> _Taken:
         """What was erased under another name is not taken, and its names are not written down."""
         own = [i for i, path in paths.items() if path not in self.tables]
@@ -247,9 +257,10 @@ class _Taker:
 
     def _known_image(self, candidate: Candidate, ids: dict[str, str], raw: Any, known: Subject) -> _Taken:
         """An image that the dataset has from another place: its label joins the subject that is there."""
+        self._belong(known.group_id, ids.values())
         reason = f"the image of subject {known.subject_id}, which is in the dataset already"
-        records = [Record(file_id=ids[name], verdict="ignored", reason=reason) for name in candidate.images]
-        taken = _Taken(records, known)
+        about = Record(file_id="", verdict="ignored", reason=reason, subject_id=known.subject_id)
+        taken = _Taken([about.model_copy(update={"file_id": ids[name]}) for name in candidate.images], known)
         if candidate.label:
             self._take_label(candidate, candidate.label, ids["label"], raw, taken)
         return taken
@@ -310,6 +321,11 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
         why = "; ".join(sorted(reasons)[:3]) or scan.layout
         count = len(scan.candidates) + len(scan.refused)
         raise NothingUsable(f"none of {count} candidate files is usable ({why})")
+    if scan.absent and like is None:
+        raise UsageError(
+            f"no subject has the channel {', '.join(scan.absent)} of the recipe ({scan.layout}): leave it out, name "
+            "its files in a dataset.yaml, or begin with a folder that has it"
+        )
     planned = domain.plan(inspections, recipe)
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 

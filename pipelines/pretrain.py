@@ -224,7 +224,7 @@ def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     try:
         return objectives.build(
             recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter,
-            classes=contract.num_classes, actions=len(contract.actions),
+            actions=len(contract.actions),
         )  # fmt: skip
     except ValueError as error:
         raise RecipeError(str(error)) from None

@@ -65,7 +65,7 @@ def hand_out_xrays(cases: Sequence[Case], recipe: Recipe, out: Path) -> HandedOu
         shutil.copyfile(source, out / name)
         rows.append([name, case.candidate.group, *[""] * len(findings)])
     with (out / TABLE).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["image", "patient_id", *findings], *rows])
+        csv.writer(file, lineterminator="\n").writerows([["image", "patient_id", *findings], *rows])
     how = [
         f"Look at the images and fill in {TABLE}: 1 where a finding is there, 0 where it is not.",
         "An empty cell says nothing; a row without any answer is no label.",
@@ -79,8 +79,8 @@ def _say(out: Path, what: dict[str, Any]) -> None:
 
 def _copy(files: Sequence[Path], folder: Path) -> None:
     """A NIfTI file keeps its name, slices are numbered in their order."""
-    folder.mkdir(parents=True)
     for number, path in enumerate(files):
+        folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / (path.name if is_nifti(path) else f"{number:04d}.dcm"))
 
 

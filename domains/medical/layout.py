@@ -19,11 +19,12 @@ from domains.errors import UsageError
 from domains.medical import dataset_yaml
 from domains.medical.dataset_yaml import DatasetYaml, pattern_to_regex, read_dataset_yaml
 from domains.medical.dicom.instance import looks_like_dicom
+from domains.medical.dicom.sequences import known_as
 from domains.medical.dicom.tree import Tree, grow
 from domains.medical.header import SUFFIXES
 from domains.medical.heads import HEADS
 from domains.medical.masks import Given, give
-from domains.medical.sources import is_nifti
+from domains.medical.sources import files_of, is_nifti
 from domains.recipe import Recipe
 
 LABEL_WORDS = {"mask", "seg", "segmentation", "label", "labels", "lesion"}
@@ -31,7 +32,6 @@ DRAFT = "draft"
 """Begins the name of a mask that nobody has looked at yet."""
 IMAGE_FOLDERS, LABEL_FOLDERS = {"imagesTr", "imagesTs", "images"}, {"labelsTr", "labelsTs", "labels"}
 SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
-SYNONYMS = {"t2f": "flair", "t1n": "t1", "t1c": "t1post", "t1ce": "t1post", "t1gd": "t1post", "t2w": "t2"}
 
 
 @dataclass
@@ -82,6 +82,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
         layout=name,
         namespace=said.namespace or source.resolve().name,
         candidates=[replace(c, label=given.labels.get(n, c.label)) for n, c in enumerate(candidates)],
+        absent=[name for name in channels if not any(files_of(one, name) for one in candidates)],
         ignored=dict(sorted((ignored | found.ignored | tree.ignored | given.ignored).items())),
         refused=dict(sorted((tree.refused | given.refused).items())),
         statement=said.statement,
@@ -123,8 +124,11 @@ def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
     channels: tuple[str, ...] = recipe.data.channels  # type: ignore[attr-defined]
     if not path.is_file():
         raise UsageError(f"no file at {path}")
-    if len(channels) > 1:
-        raise UsageError(f"{path} is one file, but this model takes {', '.join(channels)}: give the patient's folder")
+    if len(channels) > 1 and _channel_of(path, channels) != channels[0]:
+        raise UsageError(
+            f"{path} is one file that is not named as {channels[0]}, and this model takes {', '.join(channels)}: give "
+            "the patient's folder"
+        )
     name = f"{path.parent.name}/{stem(path)}"
     key = f"{channels[0]}/0000" if looks_like_dicom(path) else channels[0]
     return [Candidate(name=name, group=path.parent.name, images={key: path}, notes=_classes(recipe))]
@@ -260,7 +264,7 @@ def _nothing(source: Path, files: Sequence[Path], channels: Sequence[str]) -> _F
 
 def _words(path: Path) -> list[str]:
     words = [word for word in re.split(r"[^a-z0-9]+", stem(path).lower()) if word]
-    return [SYNONYMS.get(word, word) for word in words]
+    return [known_as(word) for word in words]
 
 
 def _is_label(path: Path) -> bool:
@@ -271,7 +275,7 @@ def _channel_of(path: Path, channels: Sequence[str]) -> str | None:
     if _is_label(path):
         return None
     words = _words(path)
-    return next((channel for channel in channels if SYNONYMS.get(channel, channel) in words), None)
+    return next((channel for channel in channels if known_as(channel) in words), None)
 
 
 def _add(found: _Found, subject: str, channel: str, path: Path) -> None:
@@ -290,16 +294,15 @@ def _add_label(found: _Found, subject: str, path: Path) -> None:
 
 
 def _complete(found: _Found, channels: Sequence[str], said: DatasetYaml, notes: Mapping[str, Any]) -> list[Candidate]:
-    """Candidates of the subjects that have every channel and a group; the files of the others are ignored with why."""
+    """Candidates of the subjects that have the first channel and a group; files of the others are ignored with why."""
     candidates = []
     for subject, images in sorted(found.images.items()):
-        missing = [channel for channel in channels if channel not in images]
         group = said.group_of(subject) if said.group else found.groups.get(subject, subject)
-        if missing or group is None:
-            why = f"{', '.join(missing)} is missing beside it" if missing else "the group pattern does not match"
+        if channels[0] not in images or group is None:
+            why = f"{channels[0]} is missing beside it" if group is not None else "the group pattern does not match"
             found.ignored.update(dict.fromkeys(images.values(), why))
             continue
-        ordered = {channel: images[channel] for channel in channels}
+        ordered = {channel: images[channel] for channel in channels if channel in images}
         label = found.labels.pop(subject, None)
         candidates.append(Candidate(subject, group, ordered, label, notes))
     found.ignored.update(dict.fromkeys(found.labels.values(), "a label without its image"))

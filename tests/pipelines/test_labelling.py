@@ -27,6 +27,7 @@ from pipelines.hand_out import README, hand_out
 from pipelines.ingest import ingest
 from pipelines.next import next_groups
 from pipelines.pretrain import pretrain, pretrain_key
+from pipelines.tracking import register_model
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,11 @@ def test_loop__from_an_unlabelled_archive_to_a_model_and_the_next_cases(
     model = finetune(quick, home, encoder=encoder.folder, label_budget=2)
     lineage = json.loads((model.folder / "model.json").read_text())["lineage"]
     assert len(lineage["label_groups"]) == 2
+
+    tags = {"weights_sha256": json.loads((model.folder / "model.json").read_text())["sha256"]}
+    uri = register_model(home, "brain-tumor", model.folder, run_id=None, alias="challenger", tags=tags, description="")
+    hand_out(next_groups(quick, home, 1), quick, home, tmp_path / "next")
+    assert f"Drafts are by the registered model {uri}" in (tmp_path / "next" / README).read_text()
 
 
 def test_ingest__a_corrected_answer_replaces_the_first(heads: Path, quick: Recipe, tmp_path: Path) -> None:
@@ -179,17 +185,22 @@ def test_hand_out__nothing_is_overwritten_and_the_key_is_needed(
 
 
 def test_hand_out__a_source_that_changed_since(heads: Path, quick: Recipe, tmp_path: Path) -> None:
-    shutil.copytree(heads, tmp_path / "in")
-    ingest(tmp_path / "in", quick, tmp_path / "home")
+    source = tmp_path / "ward 3: in"  # a colon that parts nothing
+    shutil.copytree(heads, source)
+    ingest(source, quick, tmp_path / "home")
     found = next_groups(quick, tmp_path / "home", 10)
-    case = tmp_path / "in" / hand_out(found, quick, tmp_path / "home", tmp_path / "a")[0].case / "flair.nii.gz"
-    others = [path for path in sorted((tmp_path / "in").glob("*/flair.nii.gz")) if path != case]
+    case = source / hand_out(found, quick, tmp_path / "home", tmp_path / "a")[0].case / "flair.nii.gz"
+    others = [path for path in sorted(source.glob("*/flair.nii.gz")) if path != case]
     case.write_bytes(others[0].read_bytes())
     with pytest.raises(UsageError, match="has changed: ingest the folder again"):
         hand_out(found, quick, tmp_path / "home", tmp_path / "b")
     shutil.rmtree(case.parent)
-    with pytest.raises(UsageError, match="is no longer in"):
+    with pytest.raises(UsageError, match="is no longer there"):
         hand_out(found, quick, tmp_path / "home", tmp_path / "b")
+    source.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="mount it, or ingest it from where it is now"):
+        hand_out(found, quick, tmp_path / "home", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
 
 
 def test_loop__dicom_series_and_a_mask_on_their_grid(quick: Recipe, tmp_path: Path) -> None:

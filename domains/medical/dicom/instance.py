@@ -23,8 +23,8 @@ BROKEN = (
 )  # fmt: skip
 """What pydicom raises on damaged files."""
 TAGS = (
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType",
-    "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows", "Columns",
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID",
+    "Modality", "ImageType", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows", "Columns",
     "NumberOfFrames", "SamplesPerPixel", "BurnedInAnnotation", "ImagePositionPatient", "ImageOrientationPatient",
     "PixelSpacing", "SliceThickness", "EchoTime", "RepetitionTime", "InversionTime",
     "ScanningSequence", "SequenceVariant", "EchoNumbers", "DiffusionBValue", "ContrastBolusAgent",

@@ -1,4 +1,4 @@
-"""The tumour head: one lesion class on FLAIR, judged by Dice."""
+"""The tumour head: a lesion, or its parts as classes, judged by Dice."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ HEAD = Head(
     primary_score=segmentation.mean_dice,
     summarise=segmentation.summarise,
     picture=segmentation.picture,
+    named=segmentation.named,
     accounting=(
         "The settings of the threshold competitor were chosen among 36 on the labels of the 55 patients of "
         "brain_mri_lgg outside the usual held-out fifth.",

@@ -56,15 +56,30 @@ def test_kind_of(tags: dict, kind: str | None) -> None:
     assert kind_of(Instance(Path("x"), header)) == kind
 
 
-def test_grow__a_study_with_both_channels_is_one_subject(tmp_path: Path) -> None:
+def test_grow__the_series_of_a_study_are_one_subject__the_first_channel_must_be_there(tmp_path: Path) -> None:
     write_series(tmp_path / "x", SeriesInstanceUID="1.1", **T1)
     write_series(tmp_path / "y", SeriesInstanceUID="1.2")
     write_series(tmp_path / "z", PatientID="other", StudyInstanceUID="2", SeriesInstanceUID="2.1")
-    [both] = grown(tmp_path, "flair", "t1").candidates
+    alone, both = grown(tmp_path, "flair", "t1").candidates
     assert both.group == "patient" and [*both.images][::8] == ["flair/0000", "t1/0000"]
-    assert set(grown(tmp_path, "flair", "t1").ignored.values()) == {"no t1 series in its study"}
+    assert alone.group == "other" and [*alone.images][::8] == ["flair/0000"]
+    assert [*grown(tmp_path, "flair", "t1pre").candidates[1].images][::8] == ["flair/0000", "t1pre/0000"]
+    assert [c.group for c in grown(tmp_path, "t1", "flair").candidates] == ["patient"]
+    assert set(grown(tmp_path, "t1", "flair").ignored.values()) == {"no t1 series in its study"}
     assert [c.group for c in grown(tmp_path, "flair").candidates] == ["other", "patient"]
     assert len(grown(tmp_path, "image").candidates) == 3  # any series, each by itself
+
+
+def test_grow__another_frame_of_reference_is_another_place(tmp_path: Path) -> None:
+    write_series(tmp_path / "flair", SeriesInstanceUID="1.1", FrameOfReferenceUID="9.1")
+    write_series(tmp_path / "moved", blob(9), SeriesInstanceUID="1.2", FrameOfReferenceUID="9.2", **T1)
+    [alone] = grown(tmp_path, "flair", "t1").candidates
+    assert len(alone.images) == 8
+    reasons = set(grown(tmp_path, "flair", "t1").ignored.values())
+    assert reasons == {"another frame of reference than the flair series of its study: not registered"}
+    write_series(tmp_path / "fits", SeriesInstanceUID="1.3", FrameOfReferenceUID="9.1", **T1)
+    [both] = grown(tmp_path, "flair", "t1").candidates
+    assert {path.parent.name for path in both.images.values()} == {"flair", "fits"}
 
 
 def test_grow__a_reason_for_everything_else(tmp_path: Path) -> None:
