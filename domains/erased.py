@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
+from domains.domain import Candidate, Scan
+from domains.identity import Identity
 from domains.recipe import Frozen
 from domains.store import write_atomically
 
@@ -62,3 +65,16 @@ def read_erased(home: Path) -> Erased:
 def keep_erased(erased: Erased, home: Path) -> None:
     """Replaces the list of a home."""
     write_atomically(Path(home) / "erased.json", erased.model_dump_json(indent=1))
+
+
+def without_erased(scan: Scan, identity: Identity, erased: Erased) -> tuple[Scan, set[Path]]:
+    """The scan with the files of erased groups ignored, and these files; a table that others need too stays."""
+    left: list[Candidate] = []
+    files: set[Path] = set()
+    for one in scan.candidates:
+        if identity.keyed("group", scan.namespace, one.group) in erased.groups:
+            files |= {*one.images.values(), *([one.label] if one.label else [])}
+        else:
+            left.append(one)
+    files -= {one.label for one in left if one.label}
+    return replace(scan, candidates=left, ignored={**scan.ignored, **dict.fromkeys(files, WHY)}), files

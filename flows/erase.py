@@ -56,7 +56,7 @@ def what_goes(plan: Plan) -> list[str]:
         f"entries with its images, {stages.count('label')} with its labels, its lines in {len(plan.manifests)} "
         "manifests, its pictures and cases wherever they are",
         f"whole, since they may show it and are made again: {len(plan.pictures)} pictures of pretraining, checkpoints "
-        "and reports of what saw it; embeddings, guessed masks and expected foreground of all subjects",
+        "and reports of what saw it; embeddings, small copies, guessed masks, expected foreground of all subjects",
         "its id -> path lines; its files outside the home are not touched",
     ]
     return lines + [f"the same images are here as group {other} too: they go as well" for other in plan.others]

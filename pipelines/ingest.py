@@ -6,12 +6,12 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from domains.domain import Candidate, Domain, Scan, load
-from domains.erased import WHY, Erased, read_erased
+from domains.erased import WHY, Erased, read_erased, without_erased
 from domains.errors import NothingUsable, Refused, UsageError
 from domains.identity import Identity
 from domains.manifest import Contract, Labels, Manifest, Record, Subject, read_manifest
@@ -117,7 +117,7 @@ def take_in(
     if not source.is_dir():
         raise UsageError(f"no folder at {source}")
     domain, store, identity, erased = load(recipe.domain), Store(home), Identity(), read_erased(home)
-    scan, held = _without_erased(domain.scan(source, recipe), identity, erased)
+    scan, held = without_erased(domain.scan(source, recipe), identity, erased)
     old = read_manifest(store.path("manifest", previous.manifest)) if previous else None
     if old is not None and old.contract.version != domain.version:
         raise UsageError(
@@ -291,19 +291,6 @@ class _Taker:
             return None
         refused = [(str(paths[r.file_id]), r.reason) for r in records if r.verdict == "refused"]
         return _Taken(records, subject, label if subject else None, refused)
-
-
-def _without_erased(scan: Scan, identity: Identity, erased: Erased) -> tuple[Scan, set[Path]]:
-    """The scan with the files of erased groups ignored, and these files; a table that others need too stays."""
-    left: list[Candidate] = []
-    files: set[Path] = set()
-    for one in scan.candidates:
-        if identity.keyed("group", scan.namespace, one.group) in erased.groups:
-            files |= {*one.images.values(), *([one.label] if one.label else [])}
-        else:
-            left.append(one)
-    files -= {one.label for one in left if one.label}
-    return replace(scan, candidates=left, ignored={**scan.ignored, **dict.fromkeys(files, WHY)}), files
 
 
 def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> Contract:

@@ -19,7 +19,7 @@ from domains.identity import Identity
 from domains.manifest import read_manifest
 from domains.recipe import Recipe
 from domains.splits import split
-from domains.store import Store, locked
+from domains.store import STAGE_VERSIONS, Store, locked
 from pipelines import erase as verb
 from pipelines.arms import Arm
 from pipelines.cells import Cell, run_cell
@@ -217,6 +217,13 @@ def test_erase__refused_while_something_runs_and_for_what_is_no_group(lived: Liv
         verb.plan_erasure(plan.subjects[0], home)
     with pytest.raises(UsageError, match="no group"):
         verb.plan_erasure("0" * 16, home)
+
+
+def test_stages__each_has_a_way_for_a_group_to_leave_it() -> None:
+    """A new stage belongs to one of these, or into `erase`."""
+    removed, listed, swept = {"ingest", "label"}, {"manifest", "labels"}, {"evaluate", "scores", "study"}
+    named = {"pretrain", "finetune", "given"}
+    assert set(STAGE_VERSIONS) == removed | listed | swept | named | set(verb.CACHES)
 
 
 def test_erase__the_only_patient_of_a_folder(lived: Lived, home: Path, tmp_path: Path) -> None:
