@@ -74,6 +74,11 @@ class Head:
         return self.case_metric or self.primary_metric
 
     @property
+    def of_sets(self) -> bool:
+        """Whether the primary metric is one of sets of cases, so that a study must keep the details of each case."""
+        return bool(self.case_metric)
+
+    @property
     def dense(self) -> bool:
         """Whether predictions lie on a grid, so that a segmentation decoder fits and foreground can be expected."""
         return self.stratum is None

@@ -18,6 +18,7 @@ from domains.store import Store, write_atomically
 from pipelines import report_figures as figures
 from pipelines.archive_map import section as map_section
 from pipelines.report_data import flat, labels_in, sheet, words
+from pipelines.report_lesions import section as lesions
 
 FEWEST_GROUPS = 3
 """With fewer evaluated groups a bootstrap over groups says nothing (one group: an interval without width)."""
@@ -78,7 +79,8 @@ def write_report(home: Path, *, evaluation: Path) -> Path:
             cases=_cases(lineage),
             ranked_by=ranked_by(result),
             pooled=result.get("pooled") or [],
-            froc=_froc(result),
+            over_all=_over_all(result),
+            lesions=lesions(result),
             pretraining=_pretraining(lineage),
             sheets=_sheets(lineage, manifests),
             archive=_archive(lineage, manifests),
@@ -215,20 +217,14 @@ def ranked_by(result: Mapping[str, Any]) -> str:
     return metric
 
 
-def _froc(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures over all cases, model and competitor side by side, and the model's FROC or reliability curve."""
+def _over_all(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures over all cases, model and competitor side by side, and the model's reliability curve."""
     mine = dict(flat(result["summary"]))
     theirs = dict(flat(result["trivial"].get("summary") or {}))
-    rates = "sensitivity_at_"
-    points = [(float(k.rpartition(rates)[2]), v) for k, v in mine.items() if rates in k and v is not None]
-    figure = figures.curve(sorted(points), x_label="false positives per case", y_label="lesion sensitivity", dots=True)
-    caption = "Share of lesions found at a number of false positives per case (FROC)."
-    if reliability := result["summary"].get("reliability"):
-        drawn = [(probability, share) for probability, share, _ in reliability]
-        figure = figures.curve(drawn, x_label="predicted probability", y_label="share with finding", dots=True)
-        caption = "How often the finding is there at a predicted probability; equal where the model is well calibrated."
+    drawn = [(probability, share) for probability, share, _ in result["summary"].get("reliability") or ()]
+    figure = figures.curve(drawn, x_label="predicted probability", y_label="share with finding", dots=True)
     rows = [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
-    return {"rows": rows, "figure": figure, "caption": caption}
+    return {"rows": rows, "figure": figure}
 
 
 def _pretraining(lineage: Lineage) -> dict[str, Any] | None:
