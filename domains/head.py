@@ -15,7 +15,8 @@ from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
 """(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling); of a head
-that judges subjects as a whole (K,), a probability for each of its findings."""
+that judges subjects as a whole (K,), a probability for each of its findings; of one that gives boxes (N, 7), a score,
+then the first voxel along D, H, W and one past the last."""
 
 
 def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
@@ -81,4 +82,4 @@ class Head:
     @property
     def dense(self) -> bool:
         """Whether predictions lie on a grid, so that a segmentation decoder fits and foreground can be expected."""
-        return self.stratum is None
+        return self.decoder is segmentation_decoder

@@ -20,7 +20,13 @@ THRESHOLD = 0.2
 SMALL_MM = 10.0
 """Diameter of the ball of its volume below which a lesion is small (RANO: what is too small to be measured)."""
 SMALL_VOXELS = 2000
-"""Below this a lesion is small where the spacing is not known: a third of those of brain_mri_lgg (25 of 78)."""
+"""Below this a lesion is small where the spacing is not known: of brain_mri_lgg 22 of 78 lesions."""
+CANDIDATES = (
+    f"A candidate is a connected region of voxels above {THRESHOLD:g}, its score the highest of them; it finds every "
+    "lesion that it touches, and is a false positive where it touches none.",
+    "Boxes are those of the candidates; their mean average precision is over IoU 0.10, 0.15 ... 0.50, the range of "
+    "nnDetection (arXiv 2106.00817).",
+)
 FEWEST = 3
 """Scans with a small lesion, below which nothing is said of small lesions as a set."""
 
@@ -145,8 +151,12 @@ def pool(details: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {**figures, **froc(details), **small, **boxes.pool(details)}
 
 
-def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarise(details: Sequence[dict[str, Any]], how: Sequence[str] = CANDIDATES) -> dict[str, Any]:
     """How the figures of `pool` are to be read, in sentences, and the curves.
+
+    Args:
+        details: of each scan.
+        how: what finds a lesion, in sentences.
 
     Returns:
         "notes"; "froc_curve" and "small_froc_curve", pairs of false positives per scan and share of lesions found.
@@ -158,7 +168,7 @@ def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
     curves = {"froc_curve": froc_curve(details)} if lesions else {}
     curves |= {"small_froc_curve": froc_curve(details, small=True)} if _enough_small(details) else {}
     return {
-        "notes": _notes(details, len(lesions), len(small)),
+        "notes": _notes(details, len(lesions), len(small), how),
         **{name: [[round(float(v), 4) for v in point] for point in zip(*curve, strict=True)]
            for name, curve in curves.items()},
     }  # fmt: skip
@@ -175,7 +185,7 @@ def _enough_small(details: Sequence[Mapping[str, Any]]) -> bool:
     return sum(any(one["small"] for one in d["lesions"]) for d in details) >= FEWEST
 
 
-def _notes(details: Sequence[Mapping[str, Any]], lesions: int, small: int) -> list[str]:
+def _notes(details: Sequence[Mapping[str, Any]], lesions: int, small: int, how: Sequence[str]) -> list[str]:
     sick, (_, tumor, _) = sum(bool(d["lesions"]) for d in details), _slices(details)
     of_slices = f"{int(tumor.sum())} of {len(tumor)} slices have a lesion in them"
     if 0 < sick < len(details):
@@ -190,11 +200,8 @@ def _notes(details: Sequence[Mapping[str, Any]], lesions: int, small: int) -> li
     size = [f"under {SMALL_MM:g} mm across (a ball of the same volume)"] if "mm" in units else []
     size += [f"under {SMALL_VOXELS} voxels (the spacing is nominal)"] if "voxel" in units else []
     return [
-        f"{unit} A slice scores the probability of its most tumour-like voxel; intervals resample patients.",
+        f"{unit} A slice scores the highest probability in it; intervals resample patients.",
         f"Small lesions are {' or '.join(size)}: {small} of {lesions}"
         + ("." if _enough_small(details) else f", in fewer than {FEWEST} scans: no figures of them as a set."),
-        f"A candidate is a connected region of voxels above {THRESHOLD:g}, its score the highest of them; it finds "
-        "every lesion that it touches, and is a false positive where it touches none.",
-        "Boxes are those of the candidates; their mean average precision is over IoU 0.10, 0.15 ... 0.50, the range of "
-        "nnDetection (arXiv 2106.00817).",
+        *how,
     ]

@@ -10,6 +10,7 @@ from domains.domain import Candidate, CropSource, Raw, Scan
 from domains.head import Prediction
 from domains.manifest import Contract, Subject
 from domains.medical import (
+    box_results,
     datasets,
     layout,
     preprocess,
@@ -91,8 +92,9 @@ def crops(
 
 
 def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
-    """Files for whoever asked for a prediction."""
-    module = xray_show if _prepared_as_xrays(contract) else results
+    """Files for whoever asked for a prediction: findings, boxes (N, 7) or a mask."""
+    without_mask = xray_show if _prepared_as_xrays(contract) else box_results
+    module = without_mask if prediction.ndim <= 2 else results
     return module.write_prediction(candidate, prediction, contract, folder)
 
 

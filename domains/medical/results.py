@@ -15,6 +15,7 @@ from domains.errors import Refused
 from domains.head import Prediction
 from domains.manifest import Contract
 from domains.medical import boxes, detection, metrics, show
+from domains.medical.box_results import answer, listed
 from domains.medical.heads.segmentation import clean_up
 from domains.medical.layout import stem
 from domains.medical.readers import write_mask
@@ -22,12 +23,6 @@ from domains.medical.sources import files_of, is_nifti, read_channel, space_of
 from domains.medical.uncertainty import case_uncertainty, entropy
 
 KINDS = ("prediction.nii.gz", "overlay.png", "result.json", "uncertainty.nii.gz")
-
-
-NOTE = (
-    "The highest probability of a voxel, not calibrated. How often a scan without a lesion is called one with a lesion "
-    "is known only where the model's evaluation had such scans; else it was judged slice by slice."
-)
 
 
 def write_prediction(candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path) -> list[Path]:
@@ -53,14 +48,16 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     axes = space.axis_letters
     # canonical voxel -> RAS mm -> voxel of the source file
     to_source = np.linalg.inv(space.affine) @ space.canonical_affine
+    lesion = 1 - prediction[0]
+    labelled, scores = detection.candidates(lesion)
     name = stem(source) if is_nifti(source) else channel
     result: dict[str, Any] = {
         "image": name,
         "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
-        "found": _found(mask, prediction, to_source),
+        "found": answer(_by_slice(mask, lesion), float((lesion[mask > 0] if mask.any() else lesion).max()), to_source),
         "classes": {str(k): _size(int((mask == k).sum()), spacing) for k in range(1, len(prediction))},
         "lesions": _lesions(mask, prediction, spacing, to_source),
-        "boxes": _boxes(prediction, space.affine if volume.spacing_known else None, to_source),
+        "boxes": listed(scores, boxes.around(labelled), space.affine if volume.spacing_known else None, to_source),
         "uncertainty": round(case_uncertainty(prediction, mask), 4),
     }
     below = folder / candidate.name
@@ -80,6 +77,11 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     return paths
 
 
+def _by_slice(mask: np.ndarray, lesion: np.ndarray) -> dict[int, float]:
+    """The slices with a voxel in the mask, and the highest probability of these in each."""
+    return {int(d): float(lesion[d][mask[d] > 0].max()) for d in np.flatnonzero((mask > 0).any((1, 2)))}
+
+
 def _seg(path: Path, mask: np.ndarray, candidate: Candidate, channel: str, names: Sequence[str]) -> str:
     """The file's name, or why there is none."""
     from domains.medical.dicom.seg import write_seg  # half a second that only predictions on DICOM need
@@ -95,54 +97,6 @@ def _size(voxels: int, spacing_mm: Sequence[float] | None) -> dict[str, float]:
     if spacing_mm is None:
         return {"voxels": voxels}
     return {"voxels": voxels, "volume_ml": round(voxels * float(np.prod(spacing_mm)) / 1000, 3)}
-
-
-def _found(mask: np.ndarray, prediction: Prediction, to_source: np.ndarray) -> dict[str, Any]:
-    """Whether the mask (D, H, W) has any lesion, the probability behind that, and the slices of the source concerned.
-
-    The probability is the highest of a voxel: in the mask, or anywhere where that is empty.
-    """
-    lesion, inside = 1 - prediction[0], mask > 0
-    axis = int(np.abs(to_source[:3, 0]).argmax())
-    slices = [
-        {"slice": round(float((to_source @ [d, 0, 0, 1])[axis])), "probability": round(float(lesion[d].max()), 4)}
-        for d in np.flatnonzero(inside.any((1, 2)))
-    ]
-    return {
-        "lesion": bool(inside.any()),
-        "probability": round(float(lesion[inside].max() if inside.any() else lesion.max()), 4),
-        "slice_axis": axis,
-        "slices": sorted(slices, key=lambda one: one["slice"]),
-        "note": NOTE,
-    }
-
-
-def _boxes(prediction: Prediction, affine: np.ndarray | None, to_source: np.ndarray) -> list[dict[str, Any]]:
-    """Every candidate, the likeliest first: score, first and last voxel of its box in the source file.
-
-    Args:
-        prediction: (K, D, H, W) probabilities.
-        affine: 4x4, voxel of the source -> RAS mm; None where the spacing is not known.
-        to_source: 4x4, (D, H, W) voxel -> voxel of the source.
-    """
-    labelled, scores = detection.candidates(1 - prediction[0])
-    found = []
-    for score, box in zip(scores, boxes.around(labelled), strict=True):
-        ends = np.stack([[*box[:3], 1], [*(box[3:] - 1), 1]], axis=1)
-        corners = np.round((to_source @ ends)[:3]).astype(int)
-        first, last = corners.min(1), corners.max(1)
-        where = {} if affine is None else _in_mm(first, last, affine)
-        found.append(
-            {"score": round(float(score), 4), "first_voxel": first.tolist(), "last_voxel": last.tolist(), **where}
-        )
-    return sorted(found, key=lambda one: -one["score"])
-
-
-def _in_mm(first: np.ndarray, last: np.ndarray, affine: np.ndarray) -> dict[str, list[float]]:
-    """Centre (right, anterior, superior) and size along the source's axes of the box from voxel to voxel."""
-    centre = affine @ np.array([*(first + last) / 2, 1.0])
-    size = (last - first + 1) * np.linalg.norm(affine[:3, :3], axis=0)
-    return {"centre_ras_mm": [round(float(c), 2) for c in centre[:3]], "size_mm": [round(float(s), 2) for s in size]}
 
 
 def _lesions(
