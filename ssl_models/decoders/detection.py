@@ -58,7 +58,7 @@ class BoxDecoder(nn.Module):
 def _rows(scores: Tensor, shifts: Tensor, stride: tuple[int, ...], level: int) -> Tensor:
     grid = scores.shape[2:]
     anchors = torch.cat([anchors_of(tuple(grid), stride), torch.full((len(EDGES) * grid.numel(), 1), float(level))], 1)
-    ours = anchors.to(scores.device).expand(len(scores), -1, -1)
+    ours = anchors.to(scores.device).expand(scores.shape[0], -1, -1)  # len() would fix the batch in an export
     return torch.cat([_flat(scores), _flat(shifts), ours], dim=2)
 
 

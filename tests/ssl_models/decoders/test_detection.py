@@ -37,6 +37,14 @@ def test_decoder__a_row_for_every_anchor(name):
     assert (middle > 0).all() and (middle < torch.tensor([16, 32, 32])).all()
 
 
+def test_decoder__the_batch_is_free_in_an_export():
+    model = network().eval()
+    batch = {0: torch.export.Dim("batch")}
+    exported = torch.export.export(model, (torch.randn(2, 1, 16, 32, 32),), dynamic_shapes=(batch,)).module()
+    crops = torch.randn(3, 1, 16, 32, 32)
+    assert torch.allclose(exported(crops), model(crops), atol=1e-5)
+
+
 def test_found_boxes__an_anchor_that_fits_exactly():
     rows = network()(torch.zeros(1, 1, 16, 32, 32)).detach()[0]
     rows[:, 0], rows[:, 1:7] = -10.0, 0.0  # nothing anywhere, no shifts
