@@ -11,6 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 import domains
 from domains.errors import UsageError
 from domains.head import Head, Prediction
@@ -47,8 +49,37 @@ class Scan:
     """File -> why it is not an input."""
     refused: Mapping[Path, str] = field(default_factory=dict)
     """File -> why it cannot be used, where that is known before any pixel is read."""
+    absent: Sequence[str] = ()
+    """Channels of the recipe that no candidate has; a new dataset must not begin like that."""
     statement: str = "not stated"
     """Licence and origin of the data."""
+    alike: Mapping[Path, Sequence[str]] = field(default_factory=dict)
+    """Refused label -> names of the candidates it could belong to; for the terminal, never stored."""
+    labels_only: bool = False
+    """The images are there to be drawn on: all of them are in the dataset already, and only labels are taken."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject to be handed out to whoever draws its label."""
+
+    folder: str
+    """One name below the folder of all cases."""
+    candidate: Candidate
+    draft: Prediction | None
+    """A first guess to correct, or None."""
+
+
+@dataclass(frozen=True)
+class HandedOut:
+    """Where the cases are, and what to do with them."""
+
+    answers: Sequence[str]
+    """For each case the path below the folder under which its label is to be saved, or where to fill it in."""
+    drafts: Sequence[str]
+    """For each case the path of its draft, "" where there is none."""
+    how: Sequence[str]
+    """Lines for the reader: what to open, what to draw, what counts as an answer."""
 
 
 Raw = Any
@@ -99,7 +130,7 @@ class Domain:
     painter: Callable[[Contract, Recipe], Painter] | None
     """How anomalies look here, or None."""
     open_inputs: Callable[[Path, Recipe], Sequence[Candidate]]
-    """A file or folder given to `predict` -> candidates (labels ignored)."""
+    """A file given to `predict` -> candidates; a folder is scanned, and its labels are left out."""
     write_prediction: Callable[[Candidate, Prediction, Contract, Path], list[Path]]
     """Prediction -> files in the source's own geometry, below a folder."""
     picture: Callable[[Path], bytes]
@@ -117,6 +148,17 @@ class Domain:
     """folder, subjects, seed -> writes a generated archive in the domain's own raw format (the demo)."""
     dataset_yaml: Mapping[str, str] = field(default_factory=dict)
     """Key -> meaning of the dataset.yaml that a source folder may carry."""
+    glance: Callable[[Path], np.ndarray] | None = None
+    """Subject entry -> (C, D, H, W) of a fixed small shape, the whole subject (1 for an axis that it has not): what
+    near-duplicates are told by. None: they are not looked for."""
+    hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
+    """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
+    beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""
+
+    def head(self, recipe: Recipe) -> Head:
+        """The recipe's head, which calls its classes by the names that the recipe gives them."""
+        found = self.heads[recipe.head]
+        return found.named(found, recipe) if found.named else found
 
     def paints(self, recipe: Recipe) -> bool:
         """Whether there is a painter of anomalies for a recipe's data."""

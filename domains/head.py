@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from domains.manifest import Contract
+from domains.recipe import Recipe
 from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
@@ -24,6 +25,13 @@ def segmentation_decoder(encoder: Any, classes: int) -> nn.Module:
     from ssl_models.decoders.segmentation import SegmentationDecoder  # imports MONAI, and with it MLflow: seconds
 
     return SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
+
+
+def linear_decoder(encoder: Any, classes: int) -> nn.Module:
+    """One linear layer on all feature maps: dense logits (B, K, *S). What a linear probe of a dense head is."""
+    from ssl_models.decoders.linear import LinearDecoder
+
+    return LinearDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,11 @@ class Head:
     """A guess at the label from general knowledge alone, for the objective `proposals`; None: nothing is known."""
     accounting: Sequence[str] = ()
     """Which labels the settings of `trivial` and `propose` have seen, in sentences for every study."""
+    named: Callable[[Head, Recipe], Head] | None = None
+    """The head with `score` and `picture` calling its classes by the names that a recipe gives them; None: no names."""
     decoder: Callable[[Any, int], nn.Module] = segmentation_decoder
-    """encoder, classes of the contract -> what turns its feature maps into the logits that `loss` takes."""
+    """encoder, classes of the contract -> what turns its feature maps into the logits that `loss` takes. Of a head that
+    judges subjects as a whole it is linear, so that it is what a linear probe trains."""
     pool: Callable[[Sequence[dict[str, Any]]], dict[str, float]] | None = None
     """Details of a set of cases -> metrics of the set (AUROC, mIoU over all pixels) that are no means over cases. They
     join the others by name, and the primary metric may be one; None: there are none."""
@@ -68,6 +79,9 @@ class Head:
     groups are held out all the same."""
     write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
     """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""
+
+    may_be_empty: bool = True
+    """Whether a label without any foreground is an answer (there is nothing); else it is refused as unfinished."""
 
     @property
     def ranked_by(self) -> str:

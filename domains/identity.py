@@ -6,7 +6,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Identity:
         self._file = path or key_file()
         self._book = self._file.with_name(self._file.name + ".whois.jsonl")
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(self._file.with_name(self._file.name + ".lock")):
+        with locked(self._lock):
             if not self._file.exists():
                 _append_private(self._file, secrets.token_hex(32))
         self._key = bytes.fromhex(self._file.read_text().strip())
@@ -37,23 +37,45 @@ class Identity:
         message = json.dumps([kind, *parts]).encode()
         return hmac.new(self._key, message, sha256).hexdigest()[:16]
 
-    def remember(self, paths: dict[str, str]) -> None:
-        """Adds id -> path to the private book, once each."""
-        with locked(self._file.with_name(self._file.name + ".lock")):
+    def remember(self, paths: Mapping[str, str], groups: Mapping[str, str] | None = None) -> None:
+        """Adds id -> path to the private book, once each; `groups` (id -> group id) says whom a line is about."""
+        about = {i: [path, (groups or {}).get(i, "")] for i, path in paths.items()}
+        with locked(self._lock):
             known = self._read()
-            lines = [json.dumps([i, path]) for i, path in paths.items() if known.get(i) != path]
+            lines = [json.dumps([i, *line]) for i, line in about.items() if known.get(i) != line]
             if lines:
                 _append_private(self._book, "\n".join(lines) + "\n")
 
     def whois(self, ids: Iterable[str]) -> dict[str, str]:
         """The paths of the ids that the book knows."""
         known = self._read()
-        return {i: known[i] for i in ids if i in known}
+        return {i: known[i][0] for i in ids if i in known}
 
-    def _read(self) -> dict[str, str]:
+    def group_named(self, text: str) -> str | None:
+        """The group id that `whois` shows as `text`, or None."""
+        return next((i for i, (path, group) in self._read().items() if path == text and group in ("", i)), None)
+
+    def forget(self, ids: Collection[str], groups: Collection[str]) -> int:
+        """Removes the lines of these ids and those about these groups from the book; says how many ids that were."""
+        with locked(self._lock):
+            known = self._read()
+            kept = {i: line for i, line in known.items() if i not in ids and line[1] not in groups}
+            if len(kept) < len(known):
+                shorter = self._book.with_name(f".{self._book.name}-{secrets.token_hex(4)}")
+                _append_private(shorter, "".join(json.dumps([i, *line]) + "\n" for i, line in kept.items()))
+                os.replace(shorter, self._book)
+            return len(known) - len(kept)
+
+    @property
+    def _lock(self) -> Path:
+        return self._file.with_name(self._file.name + ".lock")
+
+    def _read(self) -> dict[str, list[str]]:
+        """Id -> [path, group id or ""]; lines written before there were groups have none."""
         if not self._book.exists():
             return {}
-        return dict(json.loads(line) for line in self._book.read_text().splitlines() if line)
+        lines = [json.loads(line) for line in self._book.read_text().splitlines() if line]
+        return {i: [path, *(about or [""])] for i, path, *about in lines}
 
 
 def _append_private(path: Path, text: str) -> None:

@@ -91,7 +91,7 @@ class Manifest(Frozen):
     recipe: str
     contract: Contract
     sources: dict[str, str]
-    """Namespace -> licence and origin as stated by its dataset.yaml, or "not stated"."""
+    """Keyed id of the namespace -> licence and origin as stated by its dataset.yaml, or "not stated"."""
     records: tuple[Record, ...]
     subjects: tuple[Subject, ...]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from domains.errors import RecipeError
 
@@ -52,17 +52,34 @@ class Pretrain(Training):
     """Settings per objective name, e.g. {"mae": {"mask_ratio": 0.75}}."""
     probe_every: int = Field(default=0, ge=0)
     """Steps between two looks at what the frozen features tell about labels of development groups; 0 never looks."""
+    drop_near_duplicates: bool = False
+    """Leave out what is nearly the image of a held-out subject, and all but the first of near-duplicates."""
     stop_on_collapse: bool = False
     """Stop, instead of only warning, when every crop gets the same features."""
 
 
 class Finetune(Training):
     augment: bool = True
-    frozen_encoder: bool = False
-    """Only the decoder learns."""
+    encoder: Literal["full", "frozen", "probe"] = "full"
+    """What learns: encoder and decoder, the decoder alone, or one linear layer on the frozen encoder's features."""
     self_training: float = Field(default=0, ge=0)
     """How many labelled groups the unlabelled development subjects together count as, with the masks of the model that
     pretraining alone gives (zero labels); 0 is off, as it is where pretraining gives no such model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written_before(cls, values: Any) -> Any:
+        """Recipes in older model folders say `frozen_encoder`, yes or no."""
+        if isinstance(values, dict) and "encoder" not in values and isinstance(values.get("frozen_encoder"), bool):
+            values = dict(values)
+            values["encoder"] = "frozen" if values.pop("frozen_encoder") else "full"
+        return values
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights, as store keys have it: models that older versions trained are found again."""
+        settings = self.model_dump(mode="json", exclude={"checkpoint_every", "encoder"})
+        probe = {"probe": True} if self.encoder == "probe" else {}
+        return settings | {"frozen_encoder": self.encoder != "full"} | probe
 
 
 class Recipe(Frozen):

@@ -17,6 +17,7 @@ from domains.recipe import digest_of
 STAGE_VERSIONS = {
     "ingest": 1, "label": 1, "manifest": 1, "labels": 1, "pretrain": 1, "finetune": 1, "evaluate": 2,
     "embed": 1, "expected": 1, "given": 1, "pseudo": 1, "study": 1, "scores": 1,
+    "glance": 1,
 }  # fmt: skip
 """Bumped by hand when a stage's output changes for the same inputs."""
 
@@ -92,6 +93,14 @@ class Store:
             os.rename(temporary, path)
             fsync(path.parent)
         return path
+
+    def remove(self, stage: str, key: str) -> None:
+        """Removes an entry and what killed writers of it have left; half removed, it does not exist either."""
+        path = self.path(stage, key)
+        (path / "entry.json").unlink(missing_ok=True)
+        for folder in (path, *path.parent.glob(f".{key}-*")):
+            if folder.exists():
+                shutil.rmtree(folder)
 
 
 @contextmanager

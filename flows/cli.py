@@ -11,6 +11,7 @@ import typer
 
 from domains.errors import UsageError
 from flows import looking
+from flows.erase import erase
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
@@ -232,6 +233,7 @@ def demo(
 
 
 app.command("next")(next_to_label)
+app.command()(erase)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(looking.registry)
@@ -265,13 +267,15 @@ def _ingested(recipe: Any, source: Path, c: Command, like: str | None = None) ->
         remember_ingest(recipe, taken.counts["found"], time.monotonic() - started, c.home)
     refused = [{"file": file, "reason": reason} for file, reason in taken.refused]
     return {**taken.counts, "manifest": str(taken.manifest), "manifest_digest": taken.manifest_digest,
-            "refused_files": refused}  # fmt: skip
+            "missing_channels": taken.missing_channels, "refused_files": refused, "notes": taken.notes}  # fmt: skip
 
 
 def _accounting(taken: dict[str, Any]) -> list[str]:
     verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
     lines = [f"{taken['found']} files found: {verdicts}; {taken['subjects']} subjects, {taken['groups']} groups"]
-    return lines + [f"refused {one['file']}: {one['reason']}" for one in taken["refused_files"]]
+    lines += [f"{count} subjects without {channels}" for channels, count in taken["missing_channels"].items()]
+    lines += [f"refused {one['file']}: {one['reason']}" for one in taken["refused_files"]]
+    return lines + taken["notes"]
 
 
 def _in_epochs(recipe: Any, verb: str, epochs: int | None, home: Path, data: Path | None) -> Any:
@@ -323,8 +327,12 @@ def _trained(verb: str, recipe: Any, trained: Any, c: Command) -> None:
     if not trained.cached:
         remember_training(verb, recipe, trained.outcome, trained.folder, c.home)
     how = "unchanged, from the store" if trained.cached else f"{trained.outcome['steps']} steps"
-    c.done({"folder": str(trained.folder), "outcome": trained.outcome, "cached": trained.cached},
-           f"{verb}: {how}", f"folder {trained.folder}")  # fmt: skip
+    answer = {"folder": str(trained.folder), "outcome": trained.outcome, "cached": trained.cached}
+    lines = [f"{verb}: {how}", f"folder {trained.folder}"]
+    if verb == "pretrain":
+        answer["near_duplicates"], said = looking.near_duplicates(trained.folder)
+        lines += said
+    c.done(answer, *lines)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from domains.errors import NothingUsable, UsageError
 from flows.options import Home, Json, Set, recipe_of
 from flows.output import command
 
+MOST_PAIRS = 10
+"""Near-duplicates that are shown to a person."""
 ADVICE = "A dataset.yaml in the folder says what it is, key by key:"
 
 
@@ -125,6 +128,7 @@ def summary(answer: dict[str, Any]) -> list[str]:
     verdicts = ", ".join(f"{taken[key]} {key}" for key in ("accepted", "refused", "labels", "ignored"))
     lines = [f"{taken['found']} files found: {verdicts}"]
     lines += [f"refused {one['file']}: {one['reason']}" for one in answer["refused_files"]]
+    lines += answer["notes"]
     lines += comparison(answer)
     return [*lines, f"model  {answer['model']}", f"report {answer['report']}"]
 
@@ -142,6 +146,26 @@ def comparison(answer: dict[str, Any]) -> list[str]:
         theirs = trivial["metrics"].get(name)
         lines.append(f"{name:<{wide}}  {_figure(answer['metrics'][name]):<32}  {_figure(theirs) if theirs else ''}")
     return lines + list(answer.get("summary", {}).get("notes", ()))
+
+
+def near_duplicates(encoder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """What an encoder's folder says of near-duplicates among its data: as JSON, and for a person."""
+    found = json.loads((encoder / "model.json").read_text())["lineage"].get("near_duplicates")
+    if not found:
+        return None, []
+    if not found["pairs"]:
+        return found, [f"near-duplicates: none among {found['subjects']} subjects"]
+    what = (
+        "one of each left out"
+        if found["dropped"]
+        else "all kept; --set pretrain.drop_near_duplicates=true leaves one of each out"
+    )
+    lines = [f"near-duplicates: {len(found['pairs'])} pairs among {found['subjects']} subjects, {what}"]
+    for pair in found["pairs"][:MOST_PAIRS]:
+        where = ", one of them held out" if pair["held_out"] else ""
+        where += ", of two groups" if pair["other_group"] else ""
+        lines.append(f"  {' and '.join(pair['subjects'])}: correlation {pair['correlation']:.3f}{where}")
+    return found, lines
 
 
 def budgets_of(text: str) -> list[int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +13,7 @@ from flows.options import Home, Json, RecipeFile, RecipeName, Set, recipe_of
 from flows.output import command
 
 if TYPE_CHECKING:
+    from pipelines.hand_out import Handed
     from pipelines.label_meter import Reading
     from pipelines.next import Suggestion
 
@@ -18,6 +22,7 @@ def next_to_label(
     recipe: RecipeName,
     count: Annotated[int, typer.Option(min=1, help="How many groups (patients, drives) to suggest.")] = 3,
     minutes_per_label: Annotated[float, typer.Option(min=0.1, help="What labelling one group takes, for the meter.")] = 30.0,  # noqa: E501
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder for the cases: images, drafts and a README; `ingest` takes the answers from it.", show_default=False)] = None,  # noqa: E501
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
 ) -> None:  # fmt: skip
     """Say which subjects to label next and why, and what the next labels are expected to buy."""
@@ -27,6 +32,11 @@ def next_to_label(
         from pipelines.next import next_groups
 
         found = next_groups(wanted, c.home, count)
+        handed: list[Handed] = []
+        if out is not None and found.choices:
+            from pipelines.hand_out import hand_out
+
+            handed = hand_out(found, wanted, c.home, out)
         study = newest_study(c.home, wanted.name)
         meter = None
         if study:
@@ -36,9 +46,11 @@ def next_to_label(
             "next": rows(found), "groups": found.groups, "labelled": found.labelled,
             "partly_labelled": found.partly_labelled, "encoder": found.encoder and str(found.encoder),
             "model": found.model and str(found.model), "study": study and str(study[0]),
-            "meter": meter.to_json() if meter else None,
+            "meter": meter.to_json() if meter else None, "out": str(out) if handed else None,
+            "cases": [asdict(one) for one in handed],
         }  # fmt: skip
-        c.done(answer, *suggestion(found, wanted.name), *metered(meter, bool(study), wanted.name))
+        lines = [*suggestion(found, wanted.name), *handed_out(handed, wanted.name, out)]
+        c.done(answer, *lines, *metered(meter, bool(study), wanted.name))
 
 
 def rows(found: Suggestion) -> list[dict[str, Any]]:
@@ -62,8 +74,10 @@ def suggestion(found: Suggestion, recipe: str) -> list[str]:
         lines.append(f"{found.partly_labelled} of these have subjects without one; their group counts as labelled")
     if not found.choices:
         return [*lines, "every development group is labelled: nothing to suggest; ingest more groups"]
+    chosen = [(subject, group, why) for group, subjects, why in found.choices for subject in subjects]
     lines += [
-        f"{place}. {row['subject_id']}  group {row['group']}: {reason(row)}" for place, row in enumerate(rows(found), 1)
+        f"{place}. {subject.subject_id}  group {group}: {why.says()}"
+        for place, (subject, group, why) in enumerate(chosen, 1)
     ]
     lines.append(f"which file: selfsight whois {' '.join(row['subject_id'] for row in rows(found))}")
     if found.encoder is None:
@@ -76,12 +90,13 @@ def suggestion(found: Suggestion, recipe: str) -> list[str]:
     return lines
 
 
-def reason(row: dict[str, Any]) -> str:
-    """Why one subject was chosen, in words."""
-    covered = row["cluster_labelled"]
-    text = f"cluster of {row['cluster_size']} groups, {covered or 'none'} of them covered before, "
-    text += f"typicality {row['typicality']:.3g}, expected foreground {row['expected_foreground']:.2%}"
-    return text + ("" if row["uncertainty"] is None else f", uncertainty {row['uncertainty']:.2f}")
+def handed_out(handed: Sequence[Handed], recipe: str, out: Path | None) -> list[str]:
+    """The lines about cases that were written to a folder: where each answer belongs, and how it comes back."""
+    if not handed:
+        return []
+    lines = [f"cases are in {out}, what to do is in its README.txt"]
+    lines += [f"  {one.answer}" + (f"  (draft: {one.draft})" if one.draft else "") for one in handed]
+    return [*lines, f"when they are drawn: selfsight ingest {recipe} {out}"]
 
 
 def metered(meter: Reading | None, studied: bool, recipe: str) -> list[str]:

@@ -56,7 +56,9 @@ class Steps:
 
         taken = ingest(self._source, self._recipe, self._home)
         refused = [{"file": file, "reason": reason} for file, reason in taken.refused]
-        return {"ingest": taken.counts, "refused_files": refused, "manifest": str(taken.manifest)}
+        return {
+            "ingest": taken.counts, "refused_files": refused, "notes": taken.notes, "manifest": str(taken.manifest),
+        }  # fmt: skip
 
     def _pretrain(self) -> Answer:
         if self._stop is None:

@@ -94,7 +94,7 @@ def screened(recipe: Recipe) -> list[Arm]:
     are worth folds and full fine-tuning.
     """
     head = load(recipe.domain).heads[recipe.head]
-    frozen = (("finetune.frozen_encoder", "true"), ("finetune.self_training", "0"))
+    frozen = (("finetune.encoder", "frozen"), ("finetune.self_training", "0"))
     arms = [
         Arm(head.trivial_name, "trivial", "A rule that has learned nothing.", "trivial"),
         Arm("scratch", "scratch", "A frozen random encoder: only the decoder learns.", "scratch", changes=frozen),
@@ -153,7 +153,7 @@ def _instead(objective: str) -> Arm:
 
 
 def _controls(recipe: Recipe) -> Iterator[Arm]:
-    frozen = (("finetune.frozen_encoder", "true"),)
+    frozen = (("finetune.encoder", "frozen"),)
     yield Arm(
         "frozen random encoder", "control", "Only the decoder learns, on random features.", "scratch", changes=frozen
     )

@@ -66,7 +66,8 @@ def evaluate(model: Path, home: Path, *, source: Path | None = None, transductiv
         parts = split(manifest.subjects, loaded.recipe.fold)
         subjects, within_group = parts.test, parts.within_group
     else:
-        manifest, labels, _, _ = take_in(source, loaded.recipe, store.home, contract=loaded.contract)
+        taken = take_in(source, loaded.recipe, store.home, contract=loaded.contract)
+        manifest, labels = taken.manifest, taken.labels
         subjects, within_group = manifest.subjects, False
     subjects = tuple(s for s in subjects if s.subject_id in labels.entries)
     if not subjects:
@@ -108,7 +109,7 @@ def _evaluate(
     key: str,
     out: Path,
 ) -> dict[str, Any]:
-    head = loaded.domain.heads[loaded.recipe.head]
+    head = loaded.domain.head(loaded.recipe)
     started = time.monotonic()
     cases, details, trivial_details = _judge(loaded, head, store, subjects, labels, out)
     groups = [s.group_id for s in subjects]

@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import logging
+import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from domains.errors import SelfsightError, UsageError
+from domains.manifest import read_manifest
 from domains.store import Store
 from pipelines.checkpoint import digest_of_file
 from pipelines.model_card import model_card
@@ -45,13 +48,22 @@ def export(model: Path, out: Path, home: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: `out` is not empty.
-        SelfsightError: ONNX Runtime does not give torch's numbers, or the graph cannot be exported.
+        SelfsightError: ONNX Runtime does not give torch's numbers, or the graph cannot be exported; nothing is written.
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        folder = Path(scratch) / "export"
+        folder.mkdir()
+        answer = _write(model, folder, home)
+        os.rename(folder, out)  # whole or not at all
+    return {"files": [str(path) for path in sorted(out.iterdir())], **answer}
+
+
+def _write(model: Path, out: Path, home: Path) -> dict[str, Any]:
     loaded = open_model(model)
     network = _network(loaded)
-    out.mkdir(parents=True, exist_ok=True)
     crops = _crops(loaded, 2)
     names = _outputs(network, crops)
     _write_graph(network, crops, names, out / "model.onnx")
@@ -68,9 +80,10 @@ def export(model: Path, out: Path, home: Path) -> dict[str, Any]:
         "sha256": {name: digest_of_file(out / name) for name in ("model.onnx", "weights.safetensors")},
     }  # fmt: skip
     (out / "model.json").write_text(json.dumps(about, indent=1) + "\n")
-    (out / "MODEL_CARD.md").write_text(model_card(loaded, evaluations, about["sha256"], parity))
-    files = [str(path) for path in sorted(out.iterdir())]
-    return {"files": files, "parity": parity, "evaluations": len(evaluations)}
+    learned_from = Store(home).get("manifest", loaded.info["lineage"].get("manifest") or "")
+    manifest = read_manifest(learned_from) if learned_from else None
+    (out / "MODEL_CARD.md").write_text(model_card(loaded, evaluations, manifest, about["sha256"], parity))
+    return {"parity": parity, "evaluations": len(evaluations)}
 
 
 def evaluations_of(loaded: Loaded, home: Path) -> list[dict[str, Any]]:

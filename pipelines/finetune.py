@@ -126,10 +126,15 @@ def finetune_key(
 ) -> str:
     """Store key: what decides the weights."""
     parts = ("domain", "head", "encoder", "size", "seed", "precision", "devices", "data")
-    settings = recipe.finetune.model_dump(mode="json", exclude={"checkpoint_every"})
     pairs = sorted((s.entry, labels.entries[s.subject_id]) for s in subjects)
     begin = start.info["sha256"] if start else None
-    inputs = [recipe.digest(*parts), settings, manifest.contract.model_dump(mode="json"), pairs, begin]
+    inputs = [
+        recipe.digest(*parts),
+        recipe.finetune.decisive(),
+        manifest.contract.model_dump(mode="json"),
+        pairs,
+        begin,
+    ]
     if taught is not None:
         inputs += [taught.teacher.info["sha256"], sorted(s.entry for s in taught.subjects), taught.weight]
     return store.key("finetune", inputs)
@@ -142,7 +147,7 @@ def _finetune(
     domain, contract = load(recipe.domain), manifest.contract
     model = new_model(recipe, contract)
     taken = start_from(model, start, recipe, contract) if start else {}
-    model.encoder.requires_grad_(not recipe.finetune.frozen_encoder)
+    model.encoder.requires_grad_(recipe.finetune.encoder == "full")
     outcome: dict[str, Any] = {"steps": 0, "seconds": 0.0}
     before = [one.info["lineage"] for one in (start, taught.teacher if taught else None) if one]
     label_groups = sorted({s.group_id for s in subjects}.union(*(one.get("label_groups", []) for one in before)))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from domains.domain import Candidate, Domain, Scan, load
+from domains.erased import WHY, Erased, read_erased
 from domains.errors import NothingUsable, Refused, UsageError
 from domains.identity import Identity
 from domains.manifest import Contract, Labels, Manifest, Record, Subject, read_manifest
@@ -18,6 +19,7 @@ from domains.recipe import Recipe
 from domains.splits import split_bucket
 from domains.store import Store, locked, write_atomically
 from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
+from pipelines.ingest_notes import answered, same_names, with_names
 from pipelines.progress import Progress
 
 VERDICTS = ("accepted", "label", "refused", "ignored")
@@ -35,6 +37,22 @@ class Ingested:
     manifest_digest: str
     counts: dict[str, int]
     refused: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the person should know; with names, for the terminal only."""
+    missing_channels: dict[str, int] = field(default_factory=dict)
+    """Optional channels -> how many subjects of the dataset lack just these."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a source folder gave, in the store but not yet the recipe's newest dataset."""
+
+    manifest: Manifest
+    labels: Labels
+    dataset: Dataset
+    refused: list[tuple[str, str]]
+    """Path and reason, with names."""
+    notes: list[str]
 
 
 @dataclass
@@ -64,22 +82,30 @@ def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | Non
     home = Path(home)
     with locked(home / "locks" / f"dataset-{dataset_file(recipe, home).stem}"):
         previous = find_dataset(recipe, home)
-        manifest, _, dataset, refused = take_in(Path(source), recipe, home, previous=previous, contract=contract)
-        keep_dataset(dataset, recipe, home)
+        taken = take_in(Path(source), recipe, home, previous=previous, contract=contract)
+        keep_dataset(taken.dataset, recipe, home)
     store = Store(home)
     return Ingested(
-        manifest=store.path("manifest", dataset.manifest),
-        labels=store.path("labels", dataset.labels) if dataset.labels else None,
-        manifest_digest=manifest.digest,
-        counts=manifest.counts(),
-        refused=refused,
+        manifest=store.path("manifest", taken.dataset.manifest),
+        labels=store.path("labels", taken.dataset.labels) if taken.dataset.labels else None,
+        manifest_digest=taken.manifest.digest,
+        counts=taken.manifest.counts(),
+        refused=taken.refused,
+        notes=taken.notes,
+        missing_channels=dict(Counter(_lacking(taken.manifest)).most_common()),
     )
+
+
+def _lacking(manifest: Manifest) -> Iterator[str]:
+    for subject in manifest.subjects:
+        if (lacking := subject.facts.get("missing_channels", "none")) != "none":
+            yield lacking
 
 
 def take_in(
     source: Path, recipe: Recipe, home: Path, *, previous: Dataset | None = None, contract: Contract | None = None
-) -> tuple[Manifest, Labels, Dataset, list[tuple[str, str]]]:
-    """Reads a source folder into the store: manifest, labels, both with their store keys, and refusals with paths.
+) -> Intake:
+    """Reads a source folder into the store.
 
     Args:
         source: the folder.
@@ -90,8 +116,8 @@ def take_in(
     """
     if not source.is_dir():
         raise UsageError(f"no folder at {source}")
-    domain, store, identity = load(recipe.domain), Store(home), Identity()
-    scan = domain.scan(source, recipe)
+    domain, store, identity, erased = load(recipe.domain), Store(home), Identity(), read_erased(home)
+    scan, held = _without_erased(domain.scan(source, recipe), identity, erased)
     old = read_manifest(store.path("manifest", previous.manifest)) if previous else None
     if old is not None and old.contract.version != domain.version:
         raise UsageError(
@@ -99,33 +125,40 @@ def take_in(
             f"{domain.version}: remove {dataset_file(recipe, home)} and ingest its sources again"
         )
     contract = old.contract if old else _plan(domain, scan, recipe, contract)
-    taker = _Taker(domain, scan, source, recipe, contract, store, identity, previous, old)
+    taker = _Taker(domain, scan, source, recipe, contract, store, identity, erased, previous, old)
     taken: list[_Taken] = []
     with Progress(f"ingest {recipe.name}", len(scan.candidates), unit="subjects") as progress:
         for one in in_order(taker.take, scan.candidates):
             taken.append(one)
             progress.advance()
-    taken = _without_duplicates(taken, old)
+    taken = _without_duplicates(taken, old, taker.names)
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
                          for p, why in sorted(scan.ignored.items())]))  # fmt: skip
     taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
                          for p, why in sorted(scan.refused.items())],
-                        refused=[(str(p), why) for p, why in sorted(scan.refused.items())]))  # fmt: skip
-    manifest = _merged(taken, old, recipe, contract, scan)
+                        refused=[(str(p), with_names(why, scan.alike.get(p, ())))
+                                 for p, why in sorted(scan.refused.items())]))  # fmt: skip
+    origin = identity.keyed("namespace", scan.namespace)
+    stated = {} if scan.labels_only else {origin: scan.statement}
+    taker.names |= dict.fromkeys(stated, scan.namespace)
+    manifest = _merged(taken, old, recipe, contract, stated)
     refused = [pair for one in taken for pair in one.refused]
     if not manifest.subjects:
-        reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or scan.layout
+        reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or (WHY if held else scan.layout)
         raise NothingUsable(f"no usable file among {len(manifest.records)} in {source} ({reasons})")
-    identity.remember(taker.names)
+    unnamed = taker.held - {t.subject.group_id for t in taken if t.subject} | {taker.file_id(path) for path in held}
+    identity.remember({i: path for i, path in taker.names.items() if i not in unnamed}, taker.groups())
     labels = read_labels(store, recipe, previous.labels if previous else None)
     found = {t.subject.subject_id: t.label for t in taken if t.subject is not None and t.label is not None}
     labels = labels.model_copy(update={"entries": dict(sorted((labels.entries | found).items()))})
     dataset = Dataset(
-        manifest=_keep(store, "manifest", manifest.digest, manifest.model_dump_json(indent=1)),
-        labels=_keep(store, "labels", labels.digest, labels.model_dump_json(indent=1)) if labels.entries else None,
+        manifest=keep(store, "manifest", manifest.digest, manifest.model_dump_json(indent=1)),
+        labels=keep(store, "labels", labels.digest, labels.model_dump_json(indent=1)) if labels.entries else None,
         files=(previous.files if previous else {}) | taker.stamps,
     )
-    return manifest, labels, dataset, refused
+    labelled = sum(one.label is not None for one in taken)
+    notes = [answered(scan, labelled)] if scan.labels_only else same_names(scan, old, identity)
+    return Intake(manifest, labels, dataset, refused, notes)
 
 
 class _Taker:
@@ -133,37 +166,61 @@ class _Taker:
 
     def __init__(
         self, domain: Domain, scan: Scan, source: Path, recipe: Recipe, contract: Contract, store: Store,
-        identity: Identity, previous: Dataset | None, old: Manifest | None,
+        identity: Identity, erased: Erased, previous: Dataset | None, old: Manifest | None,
     ) -> None:  # fmt: skip
         self.domain, self.scan, self.source, self.recipe = domain, scan, source, recipe
         self.contract, self.store, self.identity = contract, store, identity
+        self.erased_digests = erased.content_digests
         self.known_stamps = previous.files if previous else {}
         self.known_records = {r.file_id: r for r in old.records} if old else {}
         self.known_subjects = {s.subject_id: s for s in old.subjects} if old else {}
+        self.known_content = {s.content_digest: s for s in old.subjects} if old else {}
         self.known_labels = read_labels(store, recipe, previous.labels if previous else None).entries
         self.names: dict[str, str] = {}
+        self.belongs: dict[str, set[str]] = {}
+        """Id -> the groups whose candidates have it."""
+        self.held: set[str] = set()
+        """Ids of candidates that were erased under another name."""
+        labels = Counter(candidate.label for candidate in scan.candidates)
+        self.tables = {path for path, count in labels.items() if path is not None and count > 1}
         self.stamps: dict[str, tuple[int, int]] = {}
 
     def file_id(self, path: Path) -> str:
         relative = path.relative_to(self.source) if path.is_relative_to(self.source) else path
         found = self.identity.keyed("file", self.scan.namespace, str(relative))
-        self.names[found] = str(path)
+        self.names[found] = str(path.absolute())
         return found
+
+    def groups(self) -> dict[str, str]:
+        """Id -> group id; a file that several groups share (a table) is nobody's."""
+        return {i: next(iter(groups)) for i, groups in self.belongs.items() if len(groups) == 1}
 
     def take(self, candidate: Candidate) -> _Taken:
         namespace = self.scan.namespace
         subject_id = self.identity.keyed("subject", namespace, candidate.name)
         group_id = self.identity.keyed("group", namespace, candidate.group)
-        self.names |= {subject_id: f"{self.source}: {candidate.name}", group_id: f"{namespace}: {candidate.group}"}
+        if not self.scan.labels_only:
+            self.names[subject_id] = f"{self.source.absolute()}: {candidate.name}"
+            self.names[group_id] = f"{namespace}: {candidate.group}"
         files = {**candidate.images, **({"label": candidate.label} if candidate.label else {})}
         ids = {name: self.file_id(path) for name, path in files.items()}
-        stamps = {ids[name]: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items()}
-        if (unchanged := self._unchanged(subject_id, stamps)) is not None:
+        paths = {ids[name]: path for name, path in files.items()}
+        if not self.scan.labels_only:
+            self._belong(group_id, [subject_id, group_id, self.identity.keyed("source", subject_id), *ids.values()])
+        stamps = {i: (path.stat().st_size, path.stat().st_mtime_ns) for i, path in paths.items()}
+        if not self.scan.labels_only and (unchanged := self._unchanged(subject_id, stamps, paths)) is not None:
             return unchanged
         self.stamps |= stamps
         images = [ids[name] for name in candidate.images]
         try:
             raw = self.domain.read(candidate, self.recipe)
+            if raw.digest in self.erased_digests:
+                return self._hold(subject_id, group_id, paths)
+            known = self.known_content.get(raw.digest)
+            if known is None and self.scan.labels_only:
+                raise Refused("no image of the dataset is the same, and only labels are taken from this folder")
+            if known is not None and known.subject_id != subject_id and (candidate.label or self.scan.labels_only):
+                return self._known_image(candidate, ids, raw, known)
             rules = self.contract.model_dump(mode="json", exclude={"num_classes"})
             parts = {"contract": rules, "content": raw.digest}
             if stated := getattr(raw, "stated", None):
@@ -188,6 +245,26 @@ class _Taker:
             self._take_label(candidate, candidate.label, ids["label"], raw, taken)
         return taken
 
+    def _belong(self, group_id: str, ids: Iterable[str]) -> None:
+        for one in ids:
+            self.belongs.setdefault(one, set()).add(group_id)
+
+    def _hold(self, subject_id: str, group_id: str, paths: Mapping[str, Path]) -> _Taken:
+        """What was erased under another name is not taken, and its names are not written down."""
+        own = [i for i, path in paths.items() if path not in self.tables]
+        self.held |= {subject_id, group_id, self.identity.keyed("source", subject_id), *own}
+        return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own])
+
+    def _known_image(self, candidate: Candidate, ids: dict[str, str], raw: Any, known: Subject) -> _Taken:
+        """An image that the dataset has from another place: its label joins the subject that is there."""
+        self._belong(known.group_id, ids.values())
+        reason = f"the image of subject {known.subject_id}, which is in the dataset already"
+        about = Record(file_id="", verdict="ignored", reason=reason, subject_id=known.subject_id)
+        taken = _Taken([about.model_copy(update={"file_id": ids[name]}) for name in candidate.images], known)
+        if candidate.label:
+            self._take_label(candidate, candidate.label, ids["label"], raw, taken)
+        return taken
+
     def _take_label(self, candidate: Candidate, path: Path, file_id: str, raw: Any, taken: _Taken) -> None:
         assert taken.subject is not None
         try:
@@ -202,7 +279,7 @@ class _Taker:
         taken.records.append(Record(file_id=file_id, verdict="label", subject_id=taken.subject.subject_id))
         taken.label = key
 
-    def _unchanged(self, subject_id: str, stamps: dict[str, tuple[int, int]]) -> _Taken | None:
+    def _unchanged(self, subject_id: str, stamps: dict[str, tuple[int, int]], paths: dict[str, Path]) -> _Taken | None:
         """The previous outcome when no file of the candidate changed and its entries are still there."""
         records = [self.known_records[i] for i in stamps if i in self.known_records]
         if len(records) < len(stamps) or any(tuple(self.known_stamps.get(i, ())) != s for i, s in stamps.items()):
@@ -212,8 +289,21 @@ class _Taker:
             return None
         if label is not None and self.store.get("label", label) is None:
             return None
-        refused = [(self.names[r.file_id], r.reason) for r in records if r.verdict == "refused"]
+        refused = [(str(paths[r.file_id]), r.reason) for r in records if r.verdict == "refused"]
         return _Taken(records, subject, label if subject else None, refused)
+
+
+def _without_erased(scan: Scan, identity: Identity, erased: Erased) -> tuple[Scan, set[Path]]:
+    """The scan with the files of erased groups ignored, and these files; a table that others need too stays."""
+    left: list[Candidate] = []
+    files: set[Path] = set()
+    for one in scan.candidates:
+        if identity.keyed("group", scan.namespace, one.group) in erased.groups:
+            files |= {*one.images.values(), *([one.label] if one.label else [])}
+        else:
+            left.append(one)
+    files -= {one.label for one in left if one.label}
+    return replace(scan, candidates=left, ignored={**scan.ignored, **dict.fromkeys(files, WHY)}), files
 
 
 def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> Contract:
@@ -231,11 +321,16 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
         why = "; ".join(sorted(reasons)[:3]) or scan.layout
         count = len(scan.candidates) + len(scan.refused)
         raise NothingUsable(f"none of {count} candidate files is usable ({why})")
+    if scan.absent and like is None:
+        raise UsageError(
+            f"no subject has the channel {', '.join(scan.absent)} of the recipe ({scan.layout}): leave it out, name "
+            "its files in a dataset.yaml, or begin with a folder that has it"
+        )
     planned = domain.plan(inspections, recipe)
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
 
-def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Taken]:
+def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[_Taken]:
     """Refuses a subject whose decoded content another subject already has; the first in order stays."""
     first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
     kept = []
@@ -245,12 +340,14 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None) -> list[_Take
             if original != one.subject.subject_id:
                 reason = f"same content as subject {original}"
                 records = [Record(file_id=r.file_id, verdict="refused", reason=reason) for r in one.records]
-                one = _Taken(records, refused=[(r.file_id, reason) for r in records])
+                one = _Taken(records, refused=[(paths[r.file_id], reason) for r in records])
         kept.append(one)
     return kept
 
 
-def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, scan: Scan) -> Manifest:
+def _merged(
+    taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, source: dict[str, str]
+) -> Manifest:
     records = {r.file_id: r for r in old.records} if old else {}
     subjects = {s.subject_id: s for s in old.subjects} if old else {}
     fresh: dict[str, list[Record]] = {}
@@ -263,7 +360,7 @@ def _merged(taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract:
     return Manifest(
         recipe=recipe.name,
         contract=contract,
-        sources=(old.sources if old else {}) | {scan.namespace: scan.statement},
+        sources=(old.sources if old else {}) | source,
         records=tuple(records[i] for i in sorted(records)),
         subjects=tuple(subjects[i] for i in sorted(subjects)),
     )
@@ -281,7 +378,8 @@ def _one_verdict(records: Sequence[Record]) -> Record:
     return best.model_copy(update={"reason": "; ".join(dict.fromkeys(alike)), "subject_id": ""})
 
 
-def _keep(store: Store, stage: str, digest: str, text: str) -> str:
+def keep(store: Store, stage: str, digest: str, text: str) -> str:
+    """Store key of a manifest or of labels, written where they are not there yet."""
     key = store.key(stage, digest)
 
     def write(folder: Path) -> dict[str, Any]:

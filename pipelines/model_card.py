@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from domains.identity import Identity
+from domains.manifest import Manifest
+from pipelines.intervals import interval
 from pipelines.models import Loaded
+from pipelines.report_data import flat, words
 
 LIMITS = {
     "medical": "Research software, not a medical device: not for diagnosis or treatment.",
@@ -13,14 +19,20 @@ LIMITS = {
 }
 
 
+MOST_SUBGROUPS = 8
+"""Different words of a fact; one with more is no way to divide cases."""
+
+
 def model_card(
-    loaded: Loaded, evaluations: Sequence[Mapping[str, Any]], digests: Mapping[str, str], parity: float
+    loaded: Loaded, evaluations: Sequence[Mapping[str, Any]], manifest: Manifest | None, digests: Mapping[str, str],
+    parity: float,
 ) -> str:  # fmt: skip
     """Markdown after Mitchell et al. 2019, Model Cards for Model Reporting, doi:10.1145/3287560.3287596.
 
     Args:
         loaded: the model.
         evaluations: `evaluation.json` of each of its evaluations.
+        manifest: what it learned from, where the home has it still.
         digests: file -> sha256.
         parity: of the ONNX graph, see `export`.
     """
@@ -40,11 +52,15 @@ def model_card(
             limits,
         ],
         "Learned from": [
-            *(f"- {name}: {statement}" for name, statement in lineage.get("sources", {}).items()),
             f"- {len(lineage.get('label_groups', ()))} groups (patients or drives) with labels, "
             f"{len(lineage.get('pretrain_groups', ()))} without in pretraining; manifest `{lineage.get('manifest')}`, "
             f"labels `{lineage.get('labels')}`.",
-            "- What the data's licence forbids, it may forbid of these weights too.",
+            *_archive(loaded, manifest),
+        ],
+        "Licence": [
+            *(f"- Data{_named(name)}: {statement}." for name, statement in lineage.get("sources", {}).items()),
+            "- Weights: none of their own is stated. What the licence of the data, or of weights they started from, "
+            "forbids, it may forbid of these weights too.",
         ],
         "Judged": [_judged(one) for one in evaluations] or ["Not evaluated."],
         "Files": [
@@ -65,13 +81,55 @@ def _input(loaded: Loaded) -> str:
     return f"{loaded.recipe.domain} images with channels {channels}"
 
 
+def _named(source: str) -> str:
+    """Where the key is, the name of a source; an id says nothing to a reader."""
+    name = Identity().whois([source]).get(source, "")
+    return f" of {name}" if name else ""
+
+
+def _archive(loaded: Loaded, manifest: Manifest | None) -> list[str]:
+    """Cases it learned from, and how their sites, views and the like are spread."""
+    if manifest is None:
+        return []
+    lineage = loaded.info["lineage"]
+    groups = {*lineage.get("label_groups", ()), *lineage.get("pretrain_groups", ())}
+    seen = [subject for subject in manifest.subjects if subject.group_id in groups]
+    lines = [f"- {len(seen)} cases of {len({s.group_id for s in seen})} groups are listed there still."]
+    for name, column in _subgroups([subject.facts for subject in seen]).items():
+        counts = Counter(column)
+        lines.append(f"- {name}: " + ", ".join(f"{word} {counts[word]}" for word in sorted(counts)) + ".")
+    return lines
+
+
+def _subgroups(facts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Facts that divide the cases into a few subgroups (site, view, sex, age): name -> each case's word."""
+    flattened = [dict(flat(fact)) for fact in facts]
+    names = dict.fromkeys(name for fact in flattened for name in fact if isinstance(fact[name], str))
+    columns = {words(name): [str(fact.get(name) or "not known") for fact in flattened] for name in names}
+    return {name: column for name, column in columns.items() if 1 < len(set(column)) <= MOST_SUBGROUPS}
+
+
 def _judged(evaluation: Mapping[str, Any]) -> str:
-    """A table of metrics beside the competitor that has learned nothing."""
-    trivial = evaluation["trivial"]
-    about = f"{evaluation['kind']}, {len(evaluation['cases'])} cases, dataset `{evaluation['dataset_digest'][:16]}`:"
+    """Tables of metrics beside the competitor that has learned nothing, and of each subgroup of the cases."""
+    trivial, cases = evaluation["trivial"], evaluation["cases"]
+    groups = len({case["group_id"] for case in cases})
+    where = {"held-out": "held out from the same archive", "external": "another labelled folder"}
+    about = f"{len(cases)} cases of {groups} groups, {where.get(evaluation['kind'], evaluation['kind'])}, dataset "
+    about += f"`{evaluation['dataset_digest'][:16]}`; 95 % intervals over groups:"
     lines = [about, "", f"| metric | this model | {trivial['name']} |", "| --- | ---: | ---: |"]  # fmt: skip
     for name, figure in evaluation["metrics"].items():
         lines.append(f"| {name} | {_figure(figure)} | {_figure(trivial['metrics'].get(name))} |")
+    metric = evaluation["ranked_by"]
+    subgroups = _subgroups([case["facts"] for case in cases])
+    if subgroups:
+        lines += ["", "| subgroup | cases | mean " + metric + " |", "| --- | ---: | ---: |"]
+    for name, column in subgroups.items():
+        for word in sorted(set(column)):
+            mine = [case for case, one in zip(cases, column, strict=True) if one == word]
+            scores = [math.nan if case["metrics"][metric] is None else case["metrics"][metric] for case in mine]
+            figure = interval(scores, [case["group_id"] for case in mine])
+            shown = {part: None if math.isnan(value) else value for part, value in figure.items()}
+            lines.append(f"| {name}: {word} | {len(mine)} | {_figure(shown)} |")
     return "\n".join([*lines, ""])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from domains.domain import Domain, load, recipe_from
 from domains.errors import RecipeError, UsageError
-from domains.head import Prediction
+from domains.head import Prediction, linear_decoder
 from domains.manifest import Contract
 from domains.recipe import Recipe
 from pipelines.checkpoint import read_model
@@ -93,7 +93,8 @@ def new_model(recipe: Recipe, contract: Contract) -> DenseModel:
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
     head = load(recipe.domain).heads[recipe.head]
-    return DenseModel(encoder, head.decoder(encoder, contract.num_classes))
+    decoder = linear_decoder if recipe.finetune.encoder == "probe" and head.dense else head.decoder
+    return DenseModel(encoder, decoder(encoder, contract.num_classes))
 
 
 def load_model(loaded: Loaded) -> DenseModel:

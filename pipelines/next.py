@@ -54,6 +54,13 @@ class Choice:
     uncertainty: float | None
     """0..1; None while it has no say."""
 
+    def says(self) -> str:
+        """Why this one, in words."""
+        text = f"cluster of {self.cluster_size} groups, {self.cluster_labelled or 'none'} of them covered before, "
+        text += f"typicality {self.typicality:.3g}"
+        text += "" if self.foreground is None else f", expected foreground {self.foreground:.2%}"
+        return text + ("" if self.uncertainty is None else f", uncertainty {self.uncertainty:.2f}")
+
 
 def choose(
     embeddings: np.ndarray, labelled: Sequence[int], count: int, *,

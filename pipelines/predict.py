@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from domains.domain import Candidate
 from domains.errors import NothingUsable, Refused, UsageError
 from pipelines.models import open_model, predictor
 from pipelines.progress import Progress
@@ -22,7 +24,8 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         home: unused by the prediction itself, holds temporary arrays on the same disk.
 
     Returns:
-        One dict a subject: `input`, `files` written, or `refused` with the reason.
+        One dict a subject: `input`, `files` written, or `refused` with the reason; and one for each file of a folder
+        that was refused before it became a subject.
 
     Raises:
         UsageError: an input is not there.
@@ -30,13 +33,18 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
     """
     loaded = open_model(model)
     predict_one = predictor(loaded)
-    candidates = []
+    candidates: list[Candidate] = []
+    outputs: list[dict[str, Any]] = []
     for path in inputs:
         if not path.exists():
             raise UsageError(f"no file or folder at {path}")
-        candidates += list(loaded.domain.open_inputs(path, loaded.recipe))
+        if path.is_dir():
+            found = loaded.domain.scan(path, loaded.recipe)
+            candidates += [replace(candidate, label=None) for candidate in found.candidates]
+            outputs += [{"input": str(file), "refused": reason} for file, reason in found.refused.items()]
+        else:
+            candidates += loaded.domain.open_inputs(path, loaded.recipe)
     out.mkdir(parents=True, exist_ok=True)
-    outputs: list[dict[str, Any]] = []
     with Progress(f"predict {loaded.recipe.name}", len(candidates), unit="subjects") as progress:
         for candidate in candidates:
             source = str(next(iter(candidate.images.values())))

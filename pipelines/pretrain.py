@@ -18,6 +18,7 @@ from domains.splits import split
 from domains.store import STAGE_VERSIONS, Store
 from pipelines.checkpoint import write_model
 from pipelines.dataset import label_entries, open_dataset, subject_entries
+from pipelines.duplicates import near_duplicates, without_near_duplicates
 from pipelines.loop import Job, Watch, train
 from pipelines.models import new_encoder, refuse_unfit_encoder
 from pipelines.probing import Probing, spread
@@ -57,7 +58,11 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
     refuse_unfit(recipe)
     store = Store(Path(home))
     manifest, labels = open_dataset(recipe, home, data)
-    subjects = split(manifest.subjects, recipe.fold).development
+    parts = split(manifest.subjects, recipe.fold)
+    subjects = parts.development
+    if recipe.pretrain.drop_near_duplicates:
+        pairs = near_duplicates(store, load(recipe.domain), (*parts.test, *subjects))
+        subjects = without_near_duplicates(subjects, pairs, parts.test)
     if not subjects:
         raise NothingUsable("no development subject to pretrain on: every group is held out; ingest more groups")
     key = pretrain_key(store, recipe, manifest.contract, subjects)
@@ -90,7 +95,9 @@ def given_by(recipe: Recipe) -> objectives.Given:
 def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
     """Store key: what decides the weights - never labels, records or the names of groups."""
     parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
-    settings = recipe.pretrain.model_dump(mode="json", exclude={"checkpoint_every", "probe_every", "stop_on_collapse"})
+    settings = recipe.pretrain.model_dump(
+        mode="json", exclude={"checkpoint_every", "probe_every", "stop_on_collapse", "drop_near_duplicates"}
+    )
     inputs = contract.model_dump(mode="json", exclude={"num_classes"})
     decisive: list[Any] = [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)]
     if objectives.needs(recipe.objective).proposals:
@@ -140,6 +147,7 @@ def _pretrain(
             "pretrain_groups": sorted({s.group_id for s in subjects}),
             "probed_groups": sorted(set(probing.group_ids)) if probing else [],
             "sources": manifest.sources,
+            "near_duplicates": _near_duplicates(recipe, domain, store, manifest),
         }
         info = {
             "kind": "encoder", "recipe": recipe.model_dump(mode="json"), "contract": contract.model_dump(mode="json"),
@@ -147,6 +155,23 @@ def _pretrain(
         }  # fmt: skip
         write_model(out, tensors, info)
     return outcome
+
+
+def _near_duplicates(recipe: Recipe, domain: Domain, store: Store, manifest: Manifest) -> dict[str, Any] | None:
+    """Pairs of nearly equal images, and whether one of each was left out; None: the domain cannot tell."""
+    if domain.glance is None:
+        return None
+    parts = split(manifest.subjects, recipe.fold)
+    held_out = {subject.subject_id for subject in parts.test}
+    pairs = near_duplicates(store, domain, (*parts.test, *parts.development))
+    return {
+        "dropped": recipe.pretrain.drop_near_duplicates, "subjects": len(manifest.subjects),
+        "pairs": [
+            {"subjects": list(pair.subjects), "correlation": pair.correlation,
+             "other_group": len(set(pair.groups)) > 1, "held_out": bool(held_out & set(pair.subjects))}
+            for pair in pairs if not held_out.issuperset(pair.subjects)
+        ],
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,7 +224,7 @@ def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
     try:
         return objectives.build(
             recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter,
-            classes=contract.num_classes, actions=len(contract.actions),
+            actions=len(contract.actions),
         )  # fmt: skip
     except ValueError as error:
         raise RecipeError(str(error)) from None

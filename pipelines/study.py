@@ -76,7 +76,7 @@ def study(
     manifest, labels = open_dataset(recipe, home)
     cells = plan_cells(recipe, home, manifest, labels, plan)
     if test is not None:
-        _, _, taken, _ = take_in(Path(test), recipe, home, contract=manifest.contract)
+        taken = take_in(Path(test), recipe, home, contract=manifest.contract).dataset
         if taken.labels is None:
             raise NothingUsable(f"no labelled subject in {test}: a study is judged on labels")
         cells = [replace(cell, test=(taken.manifest, taken.labels)) for cell in cells]

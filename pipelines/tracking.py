@@ -172,6 +172,11 @@ def tracking_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(home).resolve()}/mlflow.db"
 
 
+def tracked_inside(home: Path) -> bool:
+    """Whether MLflow's data lies in the home."""
+    return tracking_uri(home) == f"sqlite:///{Path(home).resolve()}/mlflow.db"
+
+
 def client(home: Path) -> MlflowClient:
     """MLflow's client for the home, its database migrated."""
     for key, value in ENVIRONMENT.items():
@@ -258,7 +263,8 @@ def _send_metrics(mlflow: MlflowClient, run_id: str, metrics: list[dict[str, Any
 def _send_other(mlflow: MlflowClient, run_id: str, record: dict[str, Any], folder: Path) -> None:
     if record["kind"] == "picture":
         place = Path("pictures") / record["name"]
-        mlflow.log_artifact(run_id, str(folder / place), str(place.parent))
+        if (folder / place).is_file():  # a picture of an erased patient is not there any more
+            mlflow.log_artifact(run_id, str(folder / place), str(place.parent))
     elif record["kind"] == "note":
         mlflow.set_tag(run_id, f"selfsight.note.{record['seq']}", record["text"][:LONGEST_TAG])
     elif record["kind"] == "status" and record["status"] == "RUNNING":
@@ -357,7 +363,7 @@ def _fetch(home: Path, model: dict[str, Any]) -> Path:
 
 def list_models(home: Path) -> list[dict[str, Any]]:
     """Every registered version, by name, oldest first: name, version, uri, aliases, tags, run_id, description, ..."""
-    if tracking_uri(home).startswith("sqlite:") and not (Path(home) / "mlflow.db").exists():
+    if tracked_inside(home) and not (Path(home) / "mlflow.db").exists():
         return []
     mlflow = client(home)
     aliases = {model.name: model.aliases for model in mlflow.search_registered_models(max_results=1000)}

@@ -109,7 +109,7 @@ def found_panels(batch: Batch, first: Tensor, second: Tensor) -> dict[str, Tenso
         first: (B, E) embeddings of the first crops.
         second: (B, E) embeddings of the second crops.
     """
-    middle = batch.crops.shape[2] // 2
+    middle = batch.shown_channel
     panels = batch.crops[:, :2, middle : middle + 1]
     nearest = (unit(first) @ unit(second).T).argmax(1)
     return {"crop": panels[:, 0], "other crop": panels[:, 1], "taken for it": panels[nearest, 1]}

@@ -35,7 +35,7 @@ class Batch:
     foreground: Tensor | None = None
     """(B, V, 1, *S) bool, where the subject is (not air, not padding)."""
     channels_present: Tensor | None = None
-    """(B, C) bool, False where an input channel is missing."""
+    """(B, C) bool, False where an input channel is missing: it is zero, and nobody's target. None: all are there."""
     actions: Tensor | None = None
     """(B, V, T, A) float32, ego-motion."""
     proposals: Tensor | None = None
@@ -48,6 +48,13 @@ class Batch:
     def time_axis(self) -> bool:
         """Whether the first axis of S is time: recordings cut to clips, not to single frames."""
         return self.seconds is not None and self.crops.ndim == 6
+
+    @property
+    def shown_channel(self) -> int:
+        """Of a picture: the middle one of the channels that every subject has, or of all where they share none."""
+        count = self.crops.shape[2]
+        shared = [] if self.channels_present is None else self.channels_present.all(0).nonzero().flatten().tolist()
+        return shared[len(shared) // 2] if shared else count // 2
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -14,6 +15,14 @@ T1 = {"ScanningSequence": "SE", "RepetitionTime": 500, "EchoTime": 10}
 ANGLE = 0.3
 DIRECTIONS = np.array([[1, 0, 0], [0, np.cos(ANGLE), -np.sin(ANGLE)]])
 """Of an oblique axial stack."""
+WHOLE = {
+    "FrameOfReferenceUID": "1.2.3.4", "PatientName": "Doe^Jane", "PatientBirthDate": "", "PatientSex": "",
+    "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "StudyID": "", "ReferringPhysicianName": "",
+    "SeriesNumber": 1, "Manufacturer": "", "Laterality": None,
+}  # fmt: skip
+"""What a scanner writes and a SEG repeats."""
+NAMES = ("DOE^JANE", "Jane Doe", "19700101", "ACC4711", "Dr Who", "SN-12345")
+"""Of a patient that `plant` makes of whoever it was; nothing of them may get into a home."""
 SPACING, STEP = (0.8, 0.9), 5.0
 """Between rows and columns, and between slices, in mm."""
 ORIGIN = np.array([-20.0, -30.0, 10.0])
@@ -63,6 +72,26 @@ def write_series(folder: Path, volume: np.ndarray | None = None, **tags: Any) ->
     for number, (path, pixels) in enumerate(zip(paths, volume, strict=True)):
         instance(pixels, len(volume) - number, position(number), **tags).save_as(path)
     return paths
+
+
+def plant(paths: list[Path]) -> None:
+    """Writes NAMES wherever a file can hold them: standard, nested and private attributes, and an overlay."""
+    nested = _of(PatientName="DOE^JANE", PatientBirthDate="19700101")
+    named = {
+        "PatientName": "DOE^JANE", "OtherPatientNames": "Jane Doe", "PatientBirthDate": "19700101",
+        "StudyDate": "19700101", "AccessionNumber": "ACC4711", "StudyID": "ACC4711", "ReferringPhysicianName": "Dr Who",
+        "SeriesDescription": "Jane Doe FLAIR", "StudyDescription": "ACC4711", "DeviceSerialNumber": "SN-12345",
+        "RequestAttributesSequence": [nested],
+    }  # fmt: skip
+    for path in paths:
+        made = pydicom.dcmread(path)
+        made.PatientID = f"SN-12345-{made.PatientID}"
+        for name, value in named.items():
+            setattr(made, name, value)
+        made.private_block(0x0019, "Jane Doe", create=True).add_new(0x10, "LO", "DOE^JANE")
+        made.add_new(0x60000022, "LO", "Jane Doe")  # description of an overlay
+        made.add_new(0x60003000, "OW", b"DOE^JANE" * 25)
+        made.save_as(path)
 
 
 def write_enhanced(path: Path, volume: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from domains.domain import Domain
 from domains.driving.dataset_yaml import schema
 from domains.driving.datasets import crops
+from domains.driving.entries import glance
 from domains.driving.generate import generate
 from domains.driving.heads import HEADS
 from domains.driving.layout import open_inputs, scan
@@ -29,6 +30,7 @@ DOMAIN = Domain(
     open_inputs=open_inputs,
     write_prediction=write_prediction,
     picture=thumbnail,
+    glance=glance,
     panels=panels,
     has_time=has_time,
     generate=generate,

@@ -63,6 +63,16 @@ def judged_label(folder: Path) -> np.ndarray:
     return label
 
 
+def glance(folder: Path) -> np.ndarray:
+    """(1, T, 64, 64) float32: a frame, or eight of a recording's evenly spaced, in grey, in means over cells."""
+    import torch
+    from torch.nn import functional as F
+
+    frames = open_entry(folder).frames
+    some = frames[np.unique(np.linspace(0, len(frames) - 1, 8).round().astype(int))].mean(-1, dtype=np.float32)
+    return F.adaptive_avg_pool2d(torch.from_numpy(some)[None], (64, 64)).numpy()
+
+
 def normalised(frames: np.ndarray, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
     """(T, H, W, 3) uint8 -> (3, T, H, W) float32 as a network gets it; mean and deviation are of values in 0..1."""
     scale = 1 / (255 * np.asarray(deviation, np.float32))

@@ -85,15 +85,13 @@ def scan(source: Path, recipe: Recipe) -> Scan:
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """Candidates of a file or folder given to `predict`; labels are left out.
+    """Candidates of a file given to `predict`.
 
     Raises:
         UsageError: nothing is there, or it is a frame where the model takes recordings, or the other way round.
     """
-    if path.is_dir():
-        return [replace(candidate, label=None) for candidate in scan(path, recipe).candidates]
     if not path.is_file():
-        raise UsageError(f"no file or folder at {path}")
+        raise UsageError(f"no file at {path}")
     video, clips = path.suffix.lower() in VIDEO_SUFFIXES, settings(recipe).clip_frames > 0
     if video != clips:
         raise UsageError(f"{path} is not what this model takes: {'a recording' if clips else 'a single frame'}")

@@ -6,6 +6,8 @@ from domains.medical.generate import generate
 from domains.medical.heads import HEADS
 from domains.medical.kinds import (
     crops,
+    glance,
+    hand_out,
     inspect,
     of_xrays,
     open_inputs,
@@ -41,8 +43,10 @@ DOMAIN = Domain(
     open_inputs=open_inputs,
     write_prediction=write_prediction,
     picture=picture,
+    glance=glance,
     panels=panels,
     channel_rules=("channels", "neighbours"),
     generate=generate,
     dataset_yaml=schema(),
+    hand_out=hand_out,
 )

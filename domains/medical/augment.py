@@ -68,17 +68,19 @@ def augment_crops(
     *,
     mirror: bool = True,
     moves: Moves = VOLUMES,
+    channels: int = 1,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Flipped, turned, scaled and shifted crops with changed intensities; labels and foreground move along.
 
     Args:
-        crops: (B, C, *S) float32; in the 2D plan C holds neighbouring slices, which all move alike.
+        crops: (B, C, *S) float32; in the 2D plan C holds neighbouring slices of each channel, which all move alike.
         targets: (B, 1, *S) int64, resampled to the nearest label.
         foreground: (B, 1, *S) bool.
         seeds: (B,) int64; a row of the result depends on its own seed alone.
         spacing_mm: (B, len(S)) float32; None counts as equal along all axes.
         mirror: whether the last axis runs left to right, so that half of the crops may be flipped along it.
         moves: how far they are turned, scaled and shifted.
+        channels: of the recipe; each changes by its own mean, spread and range, and one that is all zero stays so.
 
     Returns:
         The three inputs changed, same shapes and dtypes.
@@ -88,7 +90,7 @@ def augment_crops(
     grid = F.affine_grid(matrix, [len(crops), 1, *crops.shape[2:]], align_corners=False)
     moved = F.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
     targets, foreground = _move_labels(targets, foreground, grid)
-    return _intensities(moved, draws), targets, foreground
+    return _intensities(moved, draws, channels), targets, foreground
 
 
 def _move_labels(
@@ -141,8 +143,8 @@ def _rotation(n: int, angle: Tensor, first: int, second: int) -> Tensor:
     return matrix
 
 
-def _intensities(crops: Tensor, draws: Draws) -> Tensor:
-    """Smoothing, gamma, contrast, brightness and noise, each on about half of the crops."""
+def _intensities(crops: Tensor, draws: Draws, channels: int) -> Tensor:
+    """Smoothing, gamma, contrast, brightness and noise, each on about half of the crops; a channel by its own range."""
     n = crops.ndim - 2
     uniform = draws.uniform(10).to(crops.device)
     chosen = (uniform[:, 5:] < CHANCE).to(crops.dtype)
@@ -151,11 +153,14 @@ def _intensities(crops: Tensor, draws: Draws) -> Tensor:
         value = neutral + chosen[:, at] * (low + (high - low) * uniform[:, at] - neutral)
         return value.view(-1, *[1] * (n + 1))
 
+    def of_channels(figure: Tensor) -> Tensor:
+        return figure.repeat_interleave(crops.shape[1] // channels, 1).view(*crops.shape[:2], *[1] * n)
+
     pool = F.avg_pool2d if n == 2 else F.avg_pool3d
     crops = torch.lerp(crops, pool(crops, 3, 1, 1, count_include_pad=False), drawn(0, *SMOOTHING, 0.0))
-    view = (-1, *[1] * (n + 1))
-    low, high = (extreme.view(view) for extreme in crops.flatten(1).aminmax(dim=1))
-    std, mean = (figure.view(view) for figure in torch.std_mean(crops.flatten(1), dim=1))
+    each = crops.unflatten(1, (channels, -1)).flatten(2)
+    low, high = (of_channels(extreme) for extreme in each.aminmax(dim=2))
+    std, mean = (of_channels(figure) for figure in torch.std_mean(each, dim=2))
     span = (high - low).clamp(min=1e-6)
     crops = crops.sub_(low).div_(span).pow_(drawn(1, *GAMMA, 1.0)).mul_(span).add_(low)
     contrast, brightness = drawn(2, *CONTRAST, 1.0), drawn(3, -BRIGHTNESS, BRIGHTNESS, 0.0)

@@ -30,6 +30,8 @@ class DatasetYaml(Frozen):
     """nominal: the files' spacing is not the scanner's, so nothing is reported in mm or ml."""
     captures: Literal["refused", "clean"] = "refused"
     """clean: no secondary capture among the X-rays has text in its pixels that names a patient; they are taken."""
+    takes: Literal["everything", "labels"] = "everything"
+    """labels: every image is in the dataset already, and only labels are taken; `selfsight next --out` writes this."""
     images: dict[str, str] = Field(default_factory=dict)
     """Channel -> path pattern below the folder, e.g. {flair: "{subject}/*_flair.nii.gz"}; * stays in one name."""
     label: str | None = None

@@ -12,6 +12,7 @@ import torch
 
 from domains.manifest import Contract, Subject
 from domains.medical.augment import augment_crops, may_mirror, moves_of
+from domains.medical.draws import Draws
 from domains.medical.entries import Entry, LabelEntry, open_entry, open_label
 from domains.recipe import Recipe
 from ssl_models.protocols import Batch
@@ -19,6 +20,12 @@ from ssl_models.tokens import crop_seeds
 
 MOST_PLACES = 4096
 """Voxels kept per subject and kind to centre crops on: enough to be even, small enough to keep in memory."""
+CHANNEL_DROPOUT = 0.2
+"""Chance that an augmented crop lacks a channel that its subject has; never the first one.
+
+Source: Neverova et al. 2014 (arXiv 1501.00102)."""
+_STREAM = 0x5EED_C44
+"""Keeps these draws apart from other users of the same seed."""
 
 # an open array may hold a file handle, and an archive has more volumes than a process may have handles
 _open_image = lru_cache(maxsize=64)(open_entry)
@@ -81,6 +88,7 @@ class Crops:
         self._flat = len(contract.crop_shape) == 2
         self._mirror, self._moves = may_mirror(contract), moves_of(contract)
         self._neighbours = contract.rules["neighbours"]
+        self._channels = len(contract.rules["channels"])
         self._size = (1, *contract.crop_shape) if self._flat else contract.crop_shape
 
     def __len__(self) -> int:
@@ -112,18 +120,35 @@ class Crops:
         if self._augment:
             each, millimetres = torch.tensor(own, dtype=torch.int64).flatten(), spacing.repeat_interleave(crops, 0)
             images, targets, found = augment_crops(
-                images, targets, inside, each, millimetres, mirror=self._mirror, moves=self._moves
-            )
+                images, targets, inside, each, millimetres, mirror=self._mirror, moves=self._moves,
+                channels=self._channels,
+            )  # fmt: skip
             assert found is not None
             inside = found
+        present = self._present(subjects, sample_seed)
+        if present is not None:
+            shown = present.repeat_interleave(crops, 0)
+            images = images * shown.view(*shown.shape, *[1] * (images.ndim - 2))
         return Batch(
             crops=images.unflatten(0, (-1, crops)),
             sample_seed=sample_seed,
             group_id=tuple(self._group_ids[i] for i in subjects),
             spacing_mm=spacing,
             foreground=inside.unflatten(0, (-1, crops)),
+            channels_present=present,
             targets=targets,
         )
+
+    def _present(self, subjects: Sequence[int], sample_seed: torch.Tensor) -> torch.Tensor | None:
+        """(B, C) bool, which input channels the subjects have and augmentation left; None where there is one only."""
+        if self._channels == 1:
+            return None
+        present = torch.from_numpy(np.stack([self._cuts[i].image.channels_present for i in subjects]))
+        if self._augment:
+            dropped = Draws.of(sample_seed, _STREAM).uniform(self._channels) < CHANNEL_DROPOUT
+            dropped[:, 0] = False
+            present &= ~dropped
+        return present.repeat_interleave(2 * self._neighbours + 1, 1)
 
     def _cut(self, cut: _Cut, seed: int, own: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Crop (C, *S), head (1, *S) bool and target (1, *S) uint8 or None."""

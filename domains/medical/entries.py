@@ -1,8 +1,10 @@
 """What a subject or label looks like in the store, and how to read windows of it.
 
-A subject entry holds `image.b2nd` (C, D, H, W) int16, `foreground.b2nd` (D, H, W) uint8 and `grid.json`; a label entry
-holds `label.b2nd` (D, H, W) uint8, `grid.json` and, only when the stored grid is another one, `native.b2nd`. An X-ray
-has one slice and `stated.json` beside it, its label is `findings.json` alone (`xray_images.py`, `xray_findings.py`).
+A subject entry holds `image.b2nd` (C, D, H, W) int16, `foreground.b2nd` (D, H, W) uint8 and `grid.json`, and only when
+a channel of the recipe is missing, which is stored as zeros, `channels.json` with the ones that are there. A label
+entry holds `label.b2nd` (D, H, W) uint8, `grid.json` and, only when the stored grid is another one, `native.b2nd`. An
+X-ray has one slice and `stated.json` beside it, its label is `findings.json` alone (`xray_images.py`,
+`xray_findings.py`).
 
 Two grids: *stored* is the grid of training (resampled by the contract), *native* the volume as read: canonical
 orientation, axes (D, H, W), before resampling. Predictions and metrics are made on the native grid.
@@ -10,6 +12,7 @@ orientation, axes (D, H, W), before resampling. Predictions and metrics are made
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +26,8 @@ from domains.recipe import Frozen
 
 STEPS = 512
 """Stored int16 value = normalised value * 512: the range of -8..8 in steps of 0.002."""
+
+CHANNELS_FILE = "channels.json"
 
 Window = Sequence[tuple[int, int]]
 """One (start, stop) per spatial axis of the stored grid; may reach beyond the volume."""
@@ -53,12 +58,20 @@ class Entry:
 
     def __init__(self, folder: Path) -> None:
         self.grid = Grid.load(folder)
+        self._folder = folder
         self._image = _open(folder / "image.b2nd")
         self._foreground = _open(folder / "foreground.b2nd")
 
     @property
     def channels(self) -> int:
         return int(self._image.shape[0])
+
+    @cached_property
+    def channels_present(self) -> np.ndarray:
+        """(C,) bool, False where the subject lacks a channel of the recipe; that one is zero everywhere."""
+        file = self._folder / CHANNELS_FILE
+        present = json.loads(file.read_text())["present"] if file.exists() else [True] * self.channels
+        return np.array(present, dtype=bool)
 
     @property
     def shape(self) -> tuple[int, int, int]:

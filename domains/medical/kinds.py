@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from domains.domain import Candidate, CropSource, Raw, Scan
+import numpy as np
+
+from domains.domain import Candidate, Case, CropSource, HandedOut, Raw, Scan
 from domains.head import Prediction
 from domains.manifest import Contract, Subject
 from domains.medical import (
@@ -25,6 +27,7 @@ from domains.medical import (
     plan as plans,
 )
 from domains.medical.entries import open_entry
+from domains.medical.hand_out import hand_out_volumes, hand_out_xrays
 from domains.medical.sources import is_nifti
 from domains.recipe import Recipe
 
@@ -45,7 +48,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """What `predict` was given, without labels."""
+    """What a file is that `predict` was given."""
     return xray_layout.open_inputs(path, recipe) if of_xrays(recipe) else layout.open_inputs(path, recipe)
 
 
@@ -96,6 +99,21 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     without_mask = xray_show if _prepared_as_xrays(contract) else box_results
     module = without_mask if prediction.ndim <= 2 else results
     return module.write_prediction(candidate, prediction, contract, folder)
+
+
+def glance(folder: Path) -> np.ndarray:
+    """(C, 16, 16, 16) float32 of a volume, (1, 1, 64, 64) of an X-ray: all of it, in means over cells."""
+    import torch
+    from torch.nn import functional as F
+
+    values = torch.from_numpy(open_entry(folder).read())
+    shape = (1, 64, 64) if values.shape[1] == 1 else (16, 16, 16)
+    return F.adaptive_avg_pool3d(values, shape).numpy()
+
+
+def hand_out(cases: Sequence[Case], recipe: Recipe, out: Path) -> HandedOut:
+    """Cases for whoever draws outlines or fills in findings."""
+    return (hand_out_xrays if of_xrays(recipe) else hand_out_volumes)(cases, recipe, out)
 
 
 def picture(folder: Path) -> bytes:

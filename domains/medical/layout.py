@@ -19,14 +19,19 @@ from domains.errors import UsageError
 from domains.medical import dataset_yaml
 from domains.medical.dataset_yaml import DatasetYaml, pattern_to_regex, read_dataset_yaml
 from domains.medical.dicom.instance import looks_like_dicom
+from domains.medical.dicom.sequences import known_as
 from domains.medical.dicom.tree import Tree, grow
 from domains.medical.header import SUFFIXES
+from domains.medical.heads import HEADS
+from domains.medical.masks import Given, give
+from domains.medical.sources import files_of, is_nifti
 from domains.recipe import Recipe
 
 LABEL_WORDS = {"mask", "seg", "segmentation", "label", "labels", "lesion"}
+DRAFT = "draft"
+"""Begins the name of a mask that nobody has looked at yet."""
 IMAGE_FOLDERS, LABEL_FOLDERS = {"imagesTr", "imagesTs", "images"}, {"labelsTr", "labelsTs", "labels"}
 SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
-SYNONYMS = {"t2f": "flair", "t1n": "t1", "t1c": "t1post", "t1ce": "t1post", "t1gd": "t1post", "t2w": "t2"}
 
 
 @dataclass
@@ -61,7 +66,8 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     else:
         name, layout = _recognise(source, files, channels)
         found = layout(source, files, channels)
-    notes: dict[str, Any] = {"spacing": said.spacing} | _classes(recipe)
+    notes: dict[str, Any] = {"spacing": said.spacing, "may_be_empty": HEADS[recipe.head].may_be_empty}
+    notes |= _classes(recipe)
     if said.classes:
         notes["label_values"] = _label_values(said.classes, recipe.data.label_classes, source)  # type: ignore[attr-defined]
     candidates = _complete(found, channels, said, notes)
@@ -71,29 +77,58 @@ def scan(source: Path, recipe: Recipe) -> Scan:
             tree.ignored.update(dict.fromkeys(one.images.values(), "the group pattern does not match"))
         else:
             candidates.append(replace(one, group=group, notes=notes))
+    given = _masks_of_series(found, candidates, slices, source, said)
     return Scan(
         layout=name,
         namespace=said.namespace or source.resolve().name,
-        candidates=candidates,
-        ignored=dict(sorted((ignored | found.ignored | tree.ignored).items())),
-        refused=tree.refused,
+        candidates=[replace(c, label=given.labels.get(n, c.label)) for n, c in enumerate(candidates)],
+        absent=[name for name in channels if not any(files_of(one, name) for one in candidates)],
+        ignored=dict(sorted((ignored | found.ignored | tree.ignored | given.ignored).items())),
+        refused=dict(sorted((tree.refused | given.refused).items())),
         statement=said.statement,
+        alike=given.names,
+        labels_only=said.takes == "labels",
     )
 
 
+def _masks_of_series(
+    found: _Found, candidates: Sequence[Candidate], slices: Sequence[Path], source: Path, said: DatasetYaml
+) -> Given:
+    """What becomes of the masks that have no NIfTI image, where there is a DICOM series that they may belong to."""
+    series = [n for n, candidate in enumerate(candidates) if "/" in next(iter(candidate.images))]
+    if not series:
+        return Given()
+    pattern = pattern_to_regex(said.label) if said.label else None
+
+    beside_images = {
+        candidate.label.parent for candidate in candidates if candidate.label and is_nifti(candidate.label)
+    }
+
+    def is_mask(path: Path) -> bool:
+        named = pattern.fullmatch(path.relative_to(source).as_posix()) if pattern else _is_label(path)
+        return is_nifti(path) and bool(named) and path.parent not in beside_images
+
+    masks = [path for path in sorted(found.ignored) if is_mask(path)]
+    for path in masks:
+        del found.ignored[path]
+    given = give(masks, [candidates[n] for n in series], slices, source)
+    return replace(given, labels={series[n]: path for n, path in given.labels.items()})
+
+
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """Candidates of a file or folder given to `predict`; labels are left out.
+    """Candidates of a file given to `predict`.
 
     Raises:
         UsageError: nothing is there, or a single file was given where the recipe needs several channels.
     """
     channels: tuple[str, ...] = recipe.data.channels  # type: ignore[attr-defined]
-    if path.is_dir():
-        return [replace(candidate, label=None) for candidate in scan(path, recipe).candidates]
     if not path.is_file():
-        raise UsageError(f"no file or folder at {path}")
-    if len(channels) > 1:
-        raise UsageError(f"{path} is one file, but this model takes {', '.join(channels)}: give the patient's folder")
+        raise UsageError(f"no file at {path}")
+    if len(channels) > 1 and _channel_of(path, channels) != channels[0]:
+        raise UsageError(
+            f"{path} is one file that is not named as {channels[0]}, and this model takes {', '.join(channels)}: give "
+            "the patient's folder"
+        )
     name = f"{path.parent.name}/{stem(path)}"
     key = f"{channels[0]}/0000" if looks_like_dicom(path) else channels[0]
     return [Candidate(name=name, group=path.parent.name, images={key: path}, notes=_classes(recipe))]
@@ -122,6 +157,8 @@ def _sorted_out(source: Path) -> tuple[list[Path], list[Path], dict[Path, str]]:
                 ignored[path] = "hidden"
             elif name == dataset_yaml.FILE and path.parent == source:
                 ignored[path] = "describes the folder"
+            elif name.lower().endswith(SUFFIXES) and name.lower().startswith(DRAFT):
+                ignored[path] = "a draft, no label until it is saved under a label's name"
             elif name.lower().endswith(SUFFIXES):
                 files.append(path)
             elif looks_like_dicom(path):
@@ -227,7 +264,7 @@ def _nothing(source: Path, files: Sequence[Path], channels: Sequence[str]) -> _F
 
 def _words(path: Path) -> list[str]:
     words = [word for word in re.split(r"[^a-z0-9]+", stem(path).lower()) if word]
-    return [SYNONYMS.get(word, word) for word in words]
+    return [known_as(word) for word in words]
 
 
 def _is_label(path: Path) -> bool:
@@ -238,7 +275,7 @@ def _channel_of(path: Path, channels: Sequence[str]) -> str | None:
     if _is_label(path):
         return None
     words = _words(path)
-    return next((channel for channel in channels if SYNONYMS.get(channel, channel) in words), None)
+    return next((channel for channel in channels if known_as(channel) in words), None)
 
 
 def _add(found: _Found, subject: str, channel: str, path: Path) -> None:
@@ -257,16 +294,15 @@ def _add_label(found: _Found, subject: str, path: Path) -> None:
 
 
 def _complete(found: _Found, channels: Sequence[str], said: DatasetYaml, notes: Mapping[str, Any]) -> list[Candidate]:
-    """Candidates of the subjects that have every channel and a group; the files of the others are ignored with why."""
+    """Candidates of the subjects that have the first channel and a group; files of the others are ignored with why."""
     candidates = []
     for subject, images in sorted(found.images.items()):
-        missing = [channel for channel in channels if channel not in images]
         group = said.group_of(subject) if said.group else found.groups.get(subject, subject)
-        if missing or group is None:
-            why = f"{', '.join(missing)} is missing beside it" if missing else "the group pattern does not match"
+        if channels[0] not in images or group is None:
+            why = f"{channels[0]} is missing beside it" if group is not None else "the group pattern does not match"
             found.ignored.update(dict.fromkeys(images.values(), why))
             continue
-        ordered = {channel: images[channel] for channel in channels}
+        ordered = {channel: images[channel] for channel in channels if channel in images}
         label = found.labels.pop(subject, None)
         candidates.append(Candidate(subject, group, ordered, label, notes))
     found.ignored.update(dict.fromkeys(found.labels.values(), "a label without its image"))

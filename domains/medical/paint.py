@@ -86,7 +86,7 @@ class LesionPainter:
         coarse, fine, texture = (_smooth_noise(draws, shape, cell).to(crops) for cell in (10, 5, 6))
 
         slices = crops.view(len(crops), -1, 2 * self.neighbours + 1, *shape)
-        tissue = _box_mean(slices.mean(1)[:, self.neighbours, None], [3] * len(shape))
+        tissue = _box_mean(slices[:, 0, self.neighbours, None], [3] * len(shape))
         ordinary = _box_mean((tissue.abs() < ORDINARY).to(crops.dtype), [min(5, size) | 1 for size in shape])
         centre = _place(deep.clamp(max=0.98) + (deep > 0.98) * (ordinary > 0.9), draws)
         distance, radius = _ellipsoid(centre, shape, spacing.to(crops), uniform, draws.normal(3, 3).to(crops))

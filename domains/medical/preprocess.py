@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 from domains.domain import Candidate
 from domains.errors import Refused
 from domains.manifest import Contract
-from domains.medical.entries import STEPS, Grid
+from domains.medical.channels import read_channels, refuse_other_grid
+from domains.medical.entries import CHANNELS_FILE, STEPS, Grid
 from domains.medical.labels import checked_label
-from domains.medical.quality import check_channel, check_header, figures
+from domains.medical.quality import figures
 from domains.medical.readers import Volume
 from domains.medical.resample import resample_image, resample_label, resampled_shape
-from domains.medical.sources import read_channel, read_outline, space_of
+from domains.medical.sources import read_outline
 from domains.recipe import Recipe
 
 INTENSITY = "1: (x - median) / ((p95 - p5) / 3.29) over the head, clipped to -8..8, int16 steps of 1/512"
@@ -33,11 +35,13 @@ class RawSubject:
     """One subject as read: canonical, checked, not yet normalised or resampled."""
 
     volume: Volume
-    """All channels of the recipe."""
+    """All channels of the recipe; zeros where one is missing."""
     foreground: np.ndarray
-    """(D, H, W) bool."""
+    """(D, H, W) bool, where the head is in any channel."""
     facts: dict[str, Any]
     digest: str
+    missing: tuple[int, ...] = ()
+    """Which of the channels the subject lacks."""
 
 
 @dataclass(frozen=True)
@@ -52,37 +56,34 @@ class RawLabel:
 
 
 def read(candidate: Candidate, recipe: Recipe) -> RawSubject:
-    """The decoded and checked channels of a candidate, in the recipe's order.
+    """The decoded and checked channels of a candidate, in the recipe's order, on the grid of the first.
 
     Raises:
-        Refused: a file cannot be decoded, is not fit for use, or the channels do not share one grid.
+        Refused: see `channels.read_channels`.
     """
-    channels: list[Volume] = []
-    inside: np.ndarray | None = None
-    quality = {}
-    for name in recipe.data.channels:  # type: ignore[attr-defined]
-        check_header(space_of(candidate, name))
-        volume = read_channel(candidate, name)
-        if channels:
-            refuse_other_grid(volume, channels[0], what=f"channel {name}")
-        found = check_channel(volume)
-        inside = found if inside is None else inside | found
-        quality[name] = figures(volume.data[0], found)
-        channels.append(volume)
-    assert inside is not None
-    first = channels[0]
-    known = all(v.spacing_known for v in channels)
+    names: tuple[str, ...] = recipe.data.channels  # type: ignore[attr-defined]
+    found, on_grid = read_channels(candidate, names)
+    inside = np.logical_or.reduce([channel.inside for channel in on_grid.values()])
+    first = on_grid[names[0]].volume
+    known = all(channel.volume.spacing_known for channel in found.values())
+    digests = [found[name].volume.digest if name in found else None for name in names]
     # nominal spacing is part of the geometry: stating it later must not find the entry that was written as real
-    digest = hashlib.sha256(repr(([v.digest for v in channels], known)).encode()).hexdigest()
-    volume = Volume(np.concatenate([v.data for v in channels]), first.affine, first.spacing_mm, known, digest)
+    digest = hashlib.sha256(repr((digests, known)).encode()).hexdigest()
+    absent = np.zeros_like(first.data)
+    data = np.concatenate([on_grid[name].volume.data if name in found else absent for name in names])
+    volume = Volume(data, first.affine, first.spacing_mm, known, digest)
     facts = {
         "shape": list(volume.data.shape[1:]),
         "spacing_mm": [round(s, 4) for s in volume.spacing_mm],
         "spacing_known": known,
         "foreground_share": round(float(inside.mean()), 4),
-        "quality": quality,
+        "quality": {name: figures(channel.volume.data[0], channel.inside) for name, channel in found.items()},
     }
-    return RawSubject(volume, inside, facts, digest)
+    if len(names) > 1:
+        moved = [name for name in found if on_grid[name] is not found[name]]
+        lacking = [name for name in names if name not in found]
+        facts |= {"missing_channels": _listed(lacking), "resampled_channels": _listed(moved)}
+    return RawSubject(volume, inside, facts, digest, tuple(i for i, name in enumerate(names) if name not in found))
 
 
 def write(raw: RawSubject, contract: Contract, folder: Path) -> dict[str, Any]:
@@ -92,12 +93,16 @@ def write(raw: RawSubject, contract: Contract, folder: Path) -> dict[str, Any]:
         Refused: a channel has no contrast inside the head.
     """
     grid = stored_grid(raw.volume, contract)
-    normalised = np.stack([normalise(channel, raw.foreground) for channel in raw.volume.data])
+    channels = enumerate(raw.volume.data)
+    normalised = np.stack([c if i in raw.missing else normalise(c, raw.foreground) for i, c in channels])
     steps = np.round(resample_image(normalised, grid.stored_shape) * STEPS).astype(np.int16)
     inside = resample_label(raw.foreground, grid.stored_shape, 2)
     write_array(folder / "image.b2nd", steps, contract)
     write_array(folder / "foreground.b2nd", inside, contract)
     grid.save(folder)
+    if raw.missing:
+        present = [i not in raw.missing for i in range(len(normalised))]
+        (folder / CHANNELS_FILE).write_text(json.dumps({"present": present}))
     return raw.facts | {"stored_shape": list(grid.stored_shape)}
 
 
@@ -105,12 +110,15 @@ def read_label(candidate: Candidate, raw: RawSubject, contract: Contract) -> Raw
     """The candidate's label as classes 0..num_classes-1, on exactly its image's grid.
 
     Raises:
-        Refused: it cannot be decoded, lies on another grid, or holds values that are no class.
+        Refused: it cannot be decoded, lies on another grid, holds values that are no class, or is empty where there is
+            always something to outline.
     """
     volume, named = read_outline(candidate)
     refuse_other_grid(volume, raw.volume, what="label")
     values: Mapping[int, int] | None = candidate.notes.get("label_values") or named
     label = checked_label(volume.data[0], contract.num_classes, values)
+    if not label.any() and not candidate.notes.get("may_be_empty", True):
+        raise Refused("an empty mask, and what this recipe outlines is in every image: it is not finished")
     digest = hashlib.sha256(repr((label.shape, raw.digest)).encode() + label.tobytes()).hexdigest()
     return RawLabel(label, raw.volume, digest)
 
@@ -154,15 +162,8 @@ def stored_grid(volume: Volume, contract: Contract) -> Grid:
     )
 
 
-def refuse_other_grid(volume: Volume, reference: Volume, *, what: str) -> None:
-    """Raises Refused unless both volumes have one shape and corners within half a voxel of each other."""
-    if volume.data.shape[1:] != reference.data.shape[1:]:
-        sizes = [" x ".join(map(str, v.data.shape[1:])) for v in (volume, reference)]
-        raise Refused(f"{what} has {sizes[0]} voxels, its image {sizes[1]}")
-    far = np.array([*reference.data.shape[1:], 1.0])
-    gaps = [np.abs((volume.affine - reference.affine) @ corner).max() for corner in (np.eye(4)[3], far)]
-    if max(gaps) > 0.5 * min(reference.spacing_mm):
-        raise Refused(f"{what} lies {max(gaps):.1f} mm away from its image")
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def write_array(path: Path, array: np.ndarray, contract: Contract) -> None:

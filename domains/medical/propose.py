@@ -16,7 +16,7 @@ from domains.head import Prediction
 from domains.manifest import Contract
 from domains.medical.entries import Entry, open_entry
 from domains.medical.metrics import components
-from domains.medical.trivial import depth_mm
+from domains.medical.trivial import as_first_class, depth_mm
 
 # The form of the score and these settings were chosen by the mean Dice on the 55 labelled development patients of
 # brain_mri_lgg (0.62 for this one of 264 combinations; 0.58 to 0.62 for all that count asymmetry and compactness):
@@ -38,11 +38,11 @@ def asymmetric_blob(folder: Path, contract: Contract) -> Prediction:
     the share of its voxels that survive an erosion within slices.
 
     Returns:
-        (2, D, H, W) float32 on the native grid, zeros and ones before resampling; all background where nothing fits.
+        (K, D, H, W) float32 on the native grid, zeros and ones before resampling; all background where nothing fits,
+        of several classes only the first.
     """
     entry = open_entry(folder)
-    mask = _best_blob(entry)
-    return entry.to_native(np.stack([~mask, mask]).astype(np.float32))
+    return as_first_class(_best_blob(entry), entry, contract)
 
 
 def _best_blob(entry: Entry) -> np.ndarray:

@@ -59,7 +59,19 @@ def foreground(image: np.ndarray) -> np.ndarray:
     parts, count = ndimage.label(inside)
     if count > 1:
         inside = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in inside])
+    return _filled(inside)
+
+
+def _filled(inside: np.ndarray) -> np.ndarray:
+    """Holes of each slice filled: what is not inside and has no way to the slice's edge within the slice."""
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    in_plane[[0, 2]] = False
+    parts, count = ndimage.label(~inside, in_plane)
+    outside = np.zeros(count + 1, dtype=bool)
+    for edge in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
+        outside[edge.ravel()] = True
+    outside[0] = False
+    return ~outside[parts]
 
 
 def otsu(values: np.ndarray) -> float:
@@ -84,12 +96,13 @@ def figures(image: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
     background was masked away. A comparison within one archive, not a scanner's SNR.
     """
     head, air = image[inside], image[~inside]
-    noise = 1.4826 * float(np.median(np.abs(air - np.median(air)))) if air.size > 100 else 0.0
+    level = float(np.median(air)) if air.size > 100 else 0.0
+    noise = 1.4826 * float(np.median(np.abs(air - level))) if air.size > 100 else 0.0
     low, middle, high = (float(v) for v in np.percentile(head, [1, 50, 99]))
     return {
         "p1": low,
         "p50": middle,
         "p99": high,
         "clipped_share": round(float((head == image.max()).mean()), 5),
-        "snr": round((middle - float(np.median(air))) / noise, 2) if noise > 0 else None,
+        "snr": round((middle - level) / noise, 2) if noise > 0 else None,
     }

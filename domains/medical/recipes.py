@@ -13,7 +13,8 @@ class MedicalData(Frozen):
     """How volumes are read and cut."""
 
     channels: tuple[str, ...] = ("flair",)
-    """Image files that make up one subject, in this order; other sequences of a patient are ignored."""
+    """Image files that make up one subject, in this order; other sequences of a patient are ignored. The first must be
+    there, and gives the grid; the others may be missing."""
     label_classes: tuple[str, ...] = ("tumor",)
     """Names of the label values 1, 2, ...; 0 is background. Of X-rays the findings, each there or not by itself."""
     plan: Literal["auto", "2d", "anisotropic", "3d", "xray"] = "auto"

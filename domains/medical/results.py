@@ -51,11 +51,12 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     lesion = 1 - prediction[0]
     labelled, scores = detection.candidates(lesion)
     name = stem(source) if is_nifti(source) else channel
+    names = candidate.notes.get("classes") or [f"class {k}" for k in range(1, len(prediction))]
     result: dict[str, Any] = {
         "image": name,
         "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
         "found": answer(_by_slice(mask, lesion), float((lesion[mask > 0] if mask.any() else lesion).max()), to_source),
-        "classes": {str(k): _size(int((mask == k).sum()), spacing) for k in range(1, len(prediction))},
+        "classes": {str(k): {"name": n, **_size(int((mask == k).sum()), spacing)} for k, n in enumerate(names, 1)},
         "lesions": _lesions(mask, prediction, spacing, to_source),
         "boxes": listed(scores, boxes.around(labelled), space.affine if volume.spacing_known else None, to_source),
         "uncertainty": round(case_uncertainty(prediction, mask), 4),
@@ -66,13 +67,12 @@ def write_prediction(candidate: Candidate, prediction: Prediction, contract: Con
     write_mask(paths[0], mask, space)
     write_mask(paths[3], np.round(100 * entropy(prediction)), space)
     if not is_nifti(source):
-        names = candidate.notes.get("classes") or [f"class {k}" for k in range(1, len(prediction))]
         seg = below / f"{name}_seg.dcm"
         result["seg"] = _seg(seg, space.from_canonical(mask), candidate, channel, names)
         paths += [seg] if result["seg"] == seg.name else []
-    paths[1].write_bytes(
-        show.overlay(volume.data[0], mask, None, volume.spacing_mm, spacing_known=volume.spacing_known, axes=axes)
-    )
+    known, image = volume.spacing_known, volume.data[0]
+    overlay = show.overlay(image, mask, None, volume.spacing_mm, spacing_known=known, axes=axes, names=names)
+    paths[1].write_bytes(overlay)
     paths[2].write_text(json.dumps(result, indent=1) + "\n")
     return paths
 

@@ -21,6 +21,8 @@ AXES = "SAR"
 PLANES = {"S": "axial", "A": "coronal", "R": "sagittal"}
 OPPOSITE = {"S": "I", "A": "P", "R": "L"}
 PREDICTED, REFERENCE = "#ff8c00", "#00e5ff"
+CLASS_COLOURS = ("#ff8c00", "#00e5ff", "#ff4fd8", "#7dff4f", "#ffe94f", "#a58cff")
+"""Of several classes in turn; the reference then has its class's colour too, and is dashed."""
 DPI = 100
 MOST_ROWS = 4
 """Samples in a figure of panels."""
@@ -34,30 +36,49 @@ def overlay(
     *,
     spacing_known: bool = True,
     axes: str = AXES,
+    names: Sequence[str] = ("lesion",),
 ) -> bytes:
     """PNG with contours on three planes through the lesion's largest cross-section.
 
     Args:
         image: (D, H, W) float.
-        prediction: (D, H, W) integer classes, drawn in orange.
-        reference: (D, H, W) integer classes, drawn in blue; None if there is none.
+        prediction: (D, H, W) integer classes, drawn in orange; several in a colour each.
+        reference: (D, H, W) integer classes, drawn in blue; several in their colours, dashed. None if there is none.
         spacing_mm: along D, H, W; sets the aspect also where it is nominal.
         spacing_known: False: volumes are given in voxels.
         axes: letters of S, A, R in the order of D, H, W.
+        names: of the classes from 1 on.
     """
     shown = prediction if prediction.any() or reference is None or not reference.any() else reference
     place = _largest_section(shown > 0)
     figure, panels = _three_planes(image, place, spacing_mm, axes)
     for axis, panel in enumerate(panels):
-        for mask, colour in ((reference, REFERENCE), (prediction, PREDICTED)):
+        for mask, is_reference in ((reference, True), (prediction, False)):
             if mask is not None:
-                _contours(panel, _section(mask, axis, place, axes), colour)
-    lines = [Line2D([], [], color=PREDICTED, label="prediction")]
-    if reference is not None:
-        lines.append(Line2D([], [], color=REFERENCE, label="reference"))
-    figure.legend(handles=lines, loc="lower center", ncols=2, frameon=False, labelcolor="white", fontsize=8)
-    figure.suptitle(_title(prediction, reference, spacing_mm if spacing_known else None), color="white", fontsize=10)
+                for k in range(len(names), 0, -1):  # the rim of one class runs along the next: the first lies on top
+                    line = _line(k, len(names), is_reference)
+                    _contours(panel, _section(mask, axis, place, axes) == k, **line)
+    lines = _legend(names, reference is not None)
+    figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, labelcolor="white", fontsize=8)
+    title = _title(prediction, reference, spacing_mm if spacing_known else None, names)
+    figure.suptitle(title, color="white", fontsize=10 if len(names) == 1 else 8.5)
     return as_png(figure)
+
+
+def _line(number: int, classes: int, is_reference: bool) -> dict[str, Any]:
+    """Colour and style of a class's contour."""
+    if classes == 1:
+        return {"color": REFERENCE if is_reference else PREDICTED, "linestyle": "solid"}
+    colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+    return {"color": colour, "linestyle": "dashed" if is_reference else "solid"}
+
+
+def _legend(names: Sequence[str], with_reference: bool) -> list[Line2D]:
+    who = ["prediction", "reference"][: 1 + with_reference]
+    if len(names) == 1:
+        return [Line2D([], [], label=one, **_line(1, 1, one == "reference")) for one in who]
+    lines = [Line2D([], [], label=name, **_line(k, len(names), False)) for k, name in enumerate(names, 1)]
+    return lines + [Line2D([], [], label=one, **_line(1, 2, one == "reference") | {"color": "white"}) for one in who]
 
 
 def thumbnail(folder: Path) -> bytes:
@@ -149,26 +170,32 @@ def _section(volume: np.ndarray, axis: int, place: Sequence[int], axes: str) -> 
     return section[::-1, ::-1]
 
 
-def _contours(panel: Axes, mask: np.ndarray, colour: str) -> None:
+def _contours(panel: Axes, mask: np.ndarray, color: str, linestyle: str) -> None:
+    if not mask.any():
+        return
     left, right, bottom, top = panel.get_images()[0].get_extent()
-    for value in range(1, int(mask.max()) + 1):
-        if (mask == value).any():
-            x = (np.arange(mask.shape[1]) + 0.5) * (right - left) / mask.shape[1]
-            y = (np.arange(mask.shape[0]) + 0.5) * (bottom - top) / mask.shape[0]
-            style = "solid" if value == 1 else "dashed"
-            panel.contour(x, y, mask == value, levels=[0.5], colors=colour, linewidths=1.1, linestyles=style)
+    x = (np.arange(mask.shape[1]) + 0.5) * (right - left) / mask.shape[1]
+    y = (np.arange(mask.shape[0]) + 0.5) * (bottom - top) / mask.shape[0]
+    panel.contour(x, y, mask, levels=[0.5], colors=color, linewidths=1.1, linestyles=linestyle)
 
 
-def _title(prediction: np.ndarray, reference: np.ndarray | None, spacing_mm: Sequence[float] | None) -> str:
+def _title(
+    prediction: np.ndarray,
+    reference: np.ndarray | None,
+    spacing_mm: Sequence[float] | None,
+    names: Sequence[str] = ("lesion",),
+) -> str:
     def volume(mask: np.ndarray) -> str:
         voxels = int((mask > 0).sum())
         return f"{voxels:,} voxels" if spacing_mm is None else f"{voxels * np.prod(spacing_mm) / 1000:.1f} ml"
 
     parts = [f"prediction {volume(prediction)}"]
     if reference is not None:
-        classes = range(1, max(int(prediction.max()), int(reference.max()), 1) + 1)
-        dice = np.mean([metrics.overlap(prediction == k, reference == k, None)["dice"] for k in classes])
-        parts = [f"Dice {dice:.2f}", *parts, f"reference {volume(reference)}"]
+        each = [metrics.dice(prediction == k, reference == k) for k in range(1, len(names) + 1)]
+        said = [f"Dice {np.mean(each):.2f}"]
+        if len(names) > 1:
+            said[0] += f" ({', '.join(f'{name} {dice:.2f}' for name, dice in zip(names, each, strict=True))})\n"
+        parts = [*said, *parts, f"reference {volume(reference)}"]
     return "   ".join([*parts, "radiological: patient's right on the left"])
 
 

@@ -14,7 +14,7 @@ from domains.medical.space import Space
 
 
 def files_of(candidate: Candidate, channel: str) -> list[Path]:
-    """The channel's file, or its slices in order (named channel/0000 and so on)."""
+    """The channel's file, or its slices in order (named channel/0000 and so on); none where it is missing."""
     return [path for name, path in candidate.images.items() if name.partition("/")[0] == channel]
 
 

@@ -8,12 +8,16 @@ is where slices lie apart, and near-isotropic volumes are all laid out alike.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 COARSER = 1.5
+SAME_GRID = 0.5
+"""Voxels of the smallest side that two grids may lie apart and still be one."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,15 @@ class Space:
         ras = values.transpose(np.argsort(self.axes))
         back = ornt_transform(axcodes2ornt("RAS"), io_orientation(self.affine))
         return np.ascontiguousarray(apply_orientation(ras, back))
+
+
+def corner_gap_mm(shape: Sequence[int], affine: np.ndarray, other: np.ndarray) -> float:
+    """How far the corners of a grid lie apart under two affines, at most; in mm along an axis of the patient."""
+    corners = np.array([[*corner, 1.0] for corner in itertools.product(*((0, n) for n in shape))])
+    return float(np.abs(corners @ (affine - other).T).max())
+
+
+def described(shape: Sequence[int], affine: np.ndarray) -> str:
+    """A grid in words: voxels, and the three rows of its affine (RAS, mm)."""
+    rows = ["(" + " ".join(f"{0.0 if abs(v) < 5e-4 else v:.4g}" for v in row) + ")" for row in affine[:3]]
+    return f"{' x '.join(map(str, shape))} voxels with affine {' '.join(rows)}"

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from domains.head import Prediction
 from domains.manifest import Contract
-from domains.medical.entries import open_entry
+from domains.medical.entries import Entry, open_entry
 from domains.medical.metrics import components
 
 # Chosen among 36 settings by the mean Dice on the 55 development patients of brain_mri_lgg (0.445); the 21 held-out
@@ -28,7 +28,7 @@ def bright_blob(folder: Path, contract: Contract) -> Prediction:
     """The largest blob of smoothed FLAIR above the median by 1.5 deviations, away from the skull.
 
     Returns:
-        (2, D, H, W) float32 on the native grid, zeros and ones before resampling.
+        (K, D, H, W) float32 on the native grid, zeros and ones before resampling; of several classes it is the first.
     """
     entry = open_entry(folder)
     spacing = np.array(entry.spacing_mm)
@@ -42,7 +42,16 @@ def bright_blob(folder: Path, contract: Contract) -> Prediction:
         labelled, count = components(inside & (smooth > median + DEVIATIONS * deviation))
         if count:
             mask = labelled == 1 + np.bincount(labelled.ravel())[1:].argmax()
-    return entry.to_native(np.stack([~mask, mask]).astype(np.float32))
+    return as_first_class(mask, entry, contract)
+
+
+def as_first_class(mask: np.ndarray, entry: Entry, contract: Contract) -> Prediction:
+    """A bool mask (*stored shape) as a prediction (K, *native shape) of the first class; the others are nowhere.
+
+    A rule that finds something does not know which of several classes it is.
+    """
+    others = [np.zeros_like(mask)] * (contract.num_classes - 2)
+    return entry.to_native(np.stack([~mask, mask, *others]).astype(np.float32))
 
 
 def halved_ellipsoid(folder: Path, contract: Contract) -> Prediction:

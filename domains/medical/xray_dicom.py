@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from domains.errors import Refused
-from domains.medical.dicom.instance import BROKEN, Instance, read_instance, read_whole, refuse_burned_in
+from domains.medical.dicom.instance import BROKEN, Instance, read_image, read_instance, refuse_burned_in
 from domains.medical.dicom.pixels import decoded
 from domains.medical.dicom.tree import SECONDARY_CAPTURE
 from domains.medical.xray_table import facts_of
@@ -62,7 +62,7 @@ def read_dicom_pixels(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         Refused: it cannot be decoded, is a colour image or holds several.
     """
-    dataset = read_whole(path)
+    dataset = read_image(path).header
     frames = decoded(dataset)
     if len(frames) != 1:
         raise Refused(f"{len(frames)} images in one file")

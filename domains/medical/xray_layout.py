@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +60,18 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     return Scan(
         layout=layout, namespace=said.namespace or source.resolve().name, candidates=candidates,
         ignored=dict(sorted(ignored.items())), refused=refused, statement=said.statement,
+        labels_only=said.takes == "labels",
     )  # fmt: skip
 
 
 def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
-    """Candidates of a file or folder given to `predict`; labels are left out.
+    """Candidates of a file given to `predict`.
 
     Raises:
         UsageError: nothing is there.
     """
-    if path.is_dir():
-        return [replace(candidate, label=None) for candidate in scan(path, recipe).candidates]
     if not path.is_file():
-        raise UsageError(f"no file or folder at {path}")
+        raise UsageError(f"no file at {path}")
     return [Candidate(path.stem, path.parent.name, {_channel(recipe): path}, notes=_unknown(recipe))]
 
 

@@ -26,7 +26,6 @@ def build(
     *,
     settings: Mapping[str, Mapping[str, Any]],
     painter: Painter | None,
-    classes: int = 2,
     actions: int = 0,
 ) -> Any:
     """The objective that `formula` names, e.g. "mae" or "mae + 0.5 * anomaly_synthesis".
@@ -35,7 +34,6 @@ def build(
         formula: names joined by "+", each with an optional weight "w *" in front.
         settings: keyword arguments per objective name.
         painter: how the domain's anomalies look; only objectives that paint need it.
-        classes: of the domain's proposals, background included; only objectives that learn from them need it.
         actions: A of the batches' ego-motion.
 
     Returns:
@@ -44,7 +42,7 @@ def build(
     Raises:
         ValueError: an unknown name or setting; the text names the nearest known ones.
     """
-    formula_terms, world = terms(formula), {"painter": painter, "classes": classes, "actions": actions}
+    formula_terms, world = terms(formula), {"painter": painter, "actions": actions}
     parts = {name: _build_one(name, encoder, settings.get(name, {}), world) for _, name in formula_terms}
     if len(formula_terms) == 1 and formula_terms[0][0] == 1.0:
         return parts[formula_terms[0][1]]
@@ -128,7 +126,7 @@ def gives_zero_label_model(formula: str, classes: int) -> bool:
     """Whether pretraining leaves a decoder for a head of so many classes: that of the first term that has one."""
     brought = [getattr(_class(name), "decoder_classes", None) for _, name in terms(formula)]
     first = next((count for count in brought if count is not None), None)
-    return first in ("all", classes)
+    return first == classes
 
 
 def _class(name: str) -> Any:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_models.decoders.segmentation import SegmentationDecoder
-from ssl_models.losses import dice_cross_entropy
+from ssl_models.losses import channel_weight, dice_cross_entropy
 from ssl_models.protocols import Batch, Encoder, Losses, Needs, Painter, pooled
 from ssl_models.tokens import crop_seeds
 
@@ -51,7 +51,7 @@ class AnomalySynthesis(nn.Module):
         painted, label = self._paint(batch)
         crops = batch.crops.shape[1]
         found = self.decoder(self.encoder(painted[::crops])).float().softmax(1)[:, 1:]
-        middle = slice(batch.crops.shape[2] // 2, batch.crops.shape[2] // 2 + 1)
+        middle = slice(batch.shown_channel, batch.shown_channel + 1)
         return {
             "original": batch.crops[:, 0, middle],
             "painted": painted[::crops, middle],
@@ -65,7 +65,9 @@ class AnomalySynthesis(nn.Module):
         crops = batch.crops.shape[1]
         spacing_mm = None if batch.spacing_mm is None else batch.spacing_mm.repeat_interleave(crops, 0)
         foreground = None if batch.foreground is None else batch.foreground.flatten(0, 1)
-        return self.painter(batch.crops.flatten(0, 1), spacing_mm, foreground, crop_seeds(batch.sample_seed, crops))
+        seeds = crop_seeds(batch.sample_seed, crops)
+        painted, label = self.painter(batch.crops.flatten(0, 1), spacing_mm, foreground, seeds)
+        return painted * channel_weight(batch), label  # where a channel is missing there is nothing to see
 
 
 OBJECTIVE = AnomalySynthesis

@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
     def examples(self, batch: Batch) -> dict[str, Tensor]:
         """Panels (B, 1, *S) of the middle channel of each first crop: original, reconstructed."""
         crops = batch.crops[:, 0]
-        middle = slice(crops.shape[1] // 2, crops.shape[1] // 2 + 1)
+        middle = slice(batch.shown_channel, batch.shown_channel + 1)
         return {"original": crops[:, middle], "reconstructed": self.paint(self.encoder(crops)).float()[:, middle]}
 
 

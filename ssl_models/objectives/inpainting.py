@@ -67,7 +67,7 @@ class Inpainting(nn.Module):
         crops, missing = batch.crops[:, 0], self._missing(batch)[::each]
         seen = without(crops, missing)
         painted = torch.where(missing, self.paint(self.encoder(seen)).float(), crops)
-        middle = slice(crops.shape[1] // 2, crops.shape[1] // 2 + 1)
+        middle = slice(batch.shown_channel, batch.shown_channel + 1)
         return {"original": crops[:, middle], "seen": seen[:, middle], "painted": painted[:, middle]}
 
     def _missing(self, batch: Batch) -> Tensor:

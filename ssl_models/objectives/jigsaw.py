@@ -74,7 +74,7 @@ class Jigsaw(nn.Module):
         found = self._solve(tiles, table)[1].argmax(1)
         restored = _in_order(tiles, table[found].argsort(1))
         size, grid = tuple(batch.crops.shape[3:]), self._grid(batch)
-        middle = slice(batch.crops.shape[2] // 2, batch.crops.shape[2] // 2 + 1)
+        middle = slice(batch.shown_channel, batch.shown_channel + 1)
         panels = {"shuffled": tiles, "restored": restored}
         laid = {name: lay(panel[:, :, middle], grid, size) for name, panel in panels.items()}
         return {"original": batch.crops[:, 0, middle], **laid}

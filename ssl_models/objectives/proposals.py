@@ -16,27 +16,26 @@ class Proposals(nn.Module):
 
     A rule is wrong in its own way for each subject, while a network learns first what the subjects have in common:
     crops with a high loss are where the rule most likely failed. They are left out, separately among the crops with
-    and without a proposal, so that the easy empty ones do not crowd out the others. The decoder (background, classes)
-    is a model with zero labels.
+    and without a proposal, so that the easy empty ones do not crowd out the others. A rule tells where something is and
+    not which of several classes, so the decoder (background, something) is a model with zero labels of one class.
 
     Source: small-loss selection as in Han et al. 2018 (arXiv 1804.06872).
     Differs: one network selects for itself; the share left out is constant.
     """
 
     needs = Needs(proposals=True)
-    decoder_classes = "all"
+    decoder_classes = 2
 
-    def __init__(self, encoder: Encoder, *, classes: int, left_out: float = 0.3) -> None:
+    def __init__(self, encoder: Encoder, *, left_out: float = 0.3) -> None:
         """A segmenter of proposals around `encoder`.
 
         Args:
             encoder: is trained.
-            classes: of the proposals, background included.
             left_out: share of the crops of a batch without a say, in [0, 1).
         """
         super().__init__()
         self.encoder = encoder
-        self.decoder = SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=classes)
+        self.decoder = SegmentationDecoder(widths=encoder.widths, strides=encoder.strides, out_channels=2)
         self.left_out = left_out
 
     def forward(self, batch: Batch) -> Losses:
@@ -57,7 +56,7 @@ class Proposals(nn.Module):
     @torch.no_grad()
     def examples(self, batch: Batch) -> dict[str, Tensor]:
         """Panels (B, 1, *S) of each first crop: original (middle channel), proposed, found (probability)."""
-        crops, middle = batch.crops.shape[1], batch.crops.shape[2] // 2
+        crops, middle = batch.crops.shape[1], batch.shown_channel
         found = self.decoder(self.encoder(batch.crops[:, 0])).float().softmax(1)
         return {
             "original": batch.crops[:, 0, middle : middle + 1],
@@ -85,10 +84,10 @@ def small_loss(losses: Tensor, kind: Tensor, left_out: float) -> Tensor:
 
 
 def _proposed(batch: Batch) -> Tensor:
-    """(B * V, 1, *S) int64."""
+    """(B * V, 1, *S) int64, 1 where anything is proposed."""
     if batch.proposals is None:
         raise ValueError("the objective proposals needs batches with proposals")
-    return batch.proposals.flatten(0, 1)
+    return batch.proposals.flatten(0, 1).clamp(max=1)
 
 
 OBJECTIVE = Proposals

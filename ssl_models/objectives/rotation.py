@@ -79,7 +79,7 @@ class Rotation(nn.Module):
         turned = turned[:: batch.crops.shape[1]]
         found = self.head(pooled(self.encoder(turned)))[:, allowed].argmax(1)
         back = torch.stack([self.turns[allowed[i]].back(x) for i, x in zip(found.tolist(), turned, strict=True)])
-        middle = batch.crops.shape[2] // 2
+        middle = batch.shown_channel
         panels = {"original": batch.crops[:, 0], "rotated": turned, "turned back": back}
         return {name: panel[:, middle : middle + 1] for name, panel in panels.items()}
 

@@ -17,6 +17,7 @@ class Toy(Recipe):
     data: Data
 
 
+LEARNS = ("full", "frozen", "probe")
 TOY = Toy(
     name="toy", domain="toy", head="toy", data=Data(),
     pretrain=Pretrain(steps=10, batch_size=2, learning_rate=1e-3),
@@ -53,3 +54,16 @@ def test_to_yaml__round_trip() -> None:
 def test_fold__not_a_part_of_a_whole__refused(fold: str) -> None:
     with pytest.raises(RecipeError, match="fold"):
         TOY.changed({"fold": f"'{fold}'"})
+
+
+def test_finetune__what_learns_is_one_key_and_older_recipes_and_store_keys_hold() -> None:
+    full, frozen, probe = (Finetune(steps=9, batch_size=2, learning_rate=0.1, encoder=what) for what in LEARNS)
+    older = {**full.model_dump(mode="json", exclude={"encoder"}), "frozen_encoder": True}
+    assert Finetune.model_validate(older) == frozen
+    assert frozen.decisive() == {key: value for key, value in older.items() if key != "checkpoint_every"}
+    assert full.decisive() == frozen.decisive() | {"frozen_encoder": False}
+    assert probe.decisive() == frozen.decisive() | {"probe": True}
+    with pytest.raises(RecipeError, match=r"unknown recipe key 'finetune.frozen_encoder'"):
+        TOY.changed({"finetune.frozen_encoder": "true"})
+    with pytest.raises(RecipeError, match=r"finetune.encoder.*'full', 'frozen' or 'probe'.*'half'"):
+        TOY.changed({"finetune.encoder": "half"})

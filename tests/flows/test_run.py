@@ -11,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from dicom_files import NAMES, WHOLE, plant, write_series
 
 from domains.errors import NothingUsable, Preempted
 from flows.run import _transient
@@ -84,6 +86,40 @@ def test_run__everything_then_everything_from_the_store(archive, tmp_path):
     for file in home.rglob("*"):
         assert PLANTED not in file.name
         assert not file.is_file() or PLANTED.encode() not in file.read_bytes(), file
+
+
+def write_export(folder: Path, patients: int) -> None:
+    """A PACS export of generated heads: a FLAIR series and a reader's SEG each, with names everywhere."""
+    from domains.medical.dicom.seg import write_seg
+    from domains.medical.generate import draw_patient
+
+    for number in range(patients):
+        made = draw_patient(number, 0)
+        study = folder / f"DOE^JANE {number}" / "Jane Doe"
+        flair, mask = (
+            array[:, ::-1, ::-1] for array in (made.flair, made.mask)
+        )  # from left and front, as DICOM has it
+        uids = {"StudyInstanceUID": f"1.2.{number}", "SeriesInstanceUID": f"1.2.{number}.1"}
+        paths = write_series(study, np.ascontiguousarray(flair), BitsStored=16, HighBit=15, PatientID=f"{number}",
+                             **uids, **WHOLE)  # fmt: skip
+        write_seg(study / "Jane Doe.dcm", mask.transpose(2, 1, 0), paths, ["tumor"])
+        plant([*paths, study / "Jane Doe.dcm"])
+
+
+@pytest.mark.slow
+def test_run__names_in_a_dicom_export_stay_outside(tmp_path):
+    home, source = tmp_path / "home", tmp_path / "DOE^JANE"
+    write_export(source, 10)
+    running = start("run", "brain_tumor", source, *changes(2), home=home)
+    out, err = running.communicate(timeout=400)
+    assert running.returncode == 0, err
+    done = json.loads(out.splitlines()[-1])
+    assert done["ingest"]["labels"] == 10 and done["ingest"]["accepted"] == done["ingest"]["found"] - 10
+    files = [file for file in home.rglob("*") if file.is_file()]
+    assert {"mlflow.db", "prefect.db"} < {file.name for file in files}
+    for name in NAMES:
+        assert name not in out, name
+        assert [file for file in files if name.encode() in file.read_bytes() or name in str(file)] == [], name
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def dice_without_labels(objective: str, *, painter: Any = None, shuffled: bool =
     """Of the upright patches of new crops, found by the decoder that a short pretraining gives."""
     torch.manual_seed(0)
     encoder = encoders.build("resunet", size="tiny", in_channels=1, geometry=GEOMETRY)
-    module: Any = objectives.build(objective, encoder, settings={}, painter=painter, classes=2)
+    module: Any = objectives.build(objective, encoder, settings={}, painter=painter)
     optimizer = adamw(parameter_groups(module, weight_decay=0.01), learning_rate=2e-3)
     for step in range(STEPS):
         batch, _ = patches(16, 100 + step, clean=painter is not None)

@@ -26,6 +26,7 @@ from pipelines.evaluate import Evaluated, evaluate
 from pipelines.finetune import finetune
 from pipelines.ingest import Ingested, ingest
 from pipelines.label_meter import read_meter
+from pipelines.model_card import model_card
 from pipelines.models import open_model
 from pipelines.predict import predict
 from pipelines.pretrain import Trained, pretrain
@@ -147,6 +148,19 @@ def test_report__says_what_is_of_the_set(done: Done) -> None:
     page = write_report(done.home, evaluation=done.judged.folder).read_text()
     assert "AUROC PA" in page and "computed anew" in page and "on the same cases" in page
     assert "private-0" not in page and "secret-" not in page
+
+
+def test_model_card__subgroups_of_the_cases_and_of_what_was_learned_from(done: Done) -> None:
+    card = model_card(open_model(done.model.folder), [done.judged.result], done.manifest, {}, 0.0)
+    cases = done.judged.result["cases"]
+    ap = [case["metrics"]["label_probability"] for case in cases if case["facts"]["view"] == "AP"]
+    assert f"| View: AP | {len(ap)} | {np.mean(ap):.3f} (" in card and "| auroc_pa | " in card
+    lineage = open_model(done.model.folder).info["lineage"]
+    learned = [s for s in done.manifest.subjects if s.group_id in lineage["pretrain_groups"]]
+    views = [subject.facts["view"] for subject in learned]
+    assert f"- View: AP {views.count('AP')}, PA {views.count('PA')}." in card
+    assert f"- {len(learned)} cases of {len(lineage['pretrain_groups'])} groups" in card
+    assert "private-0" not in card and "secret-" not in card
 
 
 def test_predict__probabilities_by_name(done: Done, tmp_path: Path) -> None:

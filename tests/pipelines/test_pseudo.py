@@ -14,7 +14,7 @@ from pipelines import pseudo
 from pipelines.dataset import open_dataset
 from pipelines.finetune import finetune
 from pipelines.ingest import ingest
-from pipelines.models import open_model
+from pipelines.models import open_model, predictor
 from pipelines.pretrain import pretrain
 
 
@@ -68,11 +68,25 @@ def test_finetune__teacher_from_scratch__its_subjects_are_in_the_lineage(home: P
 
 
 def test_finetune__frozen_encoder__only_the_decoder_changes(home: Path, recipe: Recipe) -> None:
-    frozen = recipe.changed({"finetune.frozen_encoder": "true", "finetune.self_training": "0"})
+    frozen = recipe.changed({"finetune.encoder": "frozen", "finetune.self_training": "0"})
     encoder = open_model(pretrain(recipe, home).folder)
     model = open_model(finetune(frozen, home, encoder=encoder.folder, label_budget=1).folder)
     assert all(bool((model.part("encoder")[n] == t).all()) for n, t in encoder.part("encoder").items())
     assert any(bool((model.part("decoder")[n] != t).any()) for n, t in encoder.part("decoder").items())
+
+
+def test_finetune__probe__one_linear_layer_learns_on_the_frozen_encoder(home: Path, recipe: Recipe) -> None:
+    encoder = open_model(pretrain(recipe, home).folder)
+    trained = finetune(recipe.changed({"finetune.encoder": "probe"}), home, encoder=encoder.folder, label_budget=1)
+    model = open_model(trained.folder)
+    assert all(bool((model.part("encoder")[n] == t).all()) for n, t in encoder.part("encoder").items())
+    assert set(model.part("decoder")) == {f"logits.{n}.weight" for n in range(len(model.contract.pooling))} | {
+        "logits.0.bias"
+    }
+    assert not model.info["start"]["decoder_kept"]  # nor are there masks of a zero-label model to learn from
+    manifest, _ = open_dataset(recipe, home)
+    entry = Store(home).path("ingest", manifest.subjects[0].entry)
+    assert predictor(model)(entry).shape[0] == model.contract.num_classes
 
 
 def test_finetune__from_a_model__its_labels_count_too(home: Path, recipe: Recipe) -> None:

@@ -156,7 +156,7 @@ def test_plan__screening__each_objective_that_fits_frozen_on_one_fold(recipe: Re
     names = {cell.arm.name for cell in planned}
     assert {"mae", "rotation", "scratch"} <= names and "temporal_contrast" not in names
     assert {cell.fold for cell in planned} == {"1/2"}
-    assert all(cell.arm.recipe(recipe).finetune.frozen_encoder for cell in planned if cell.arm.needs_training)
+    assert all(cell.arm.recipe(recipe).finetune.encoder == "frozen" for cell in planned if cell.arm.needs_training)
 
 
 def test_best__the_highest_with_the_most_labels() -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from dicom_files import write_series
 from nifti_files import write_nifti
 
-from domains.errors import ContractMismatch, GateRefused, NothingUsable, UsageError
+from domains.errors import ContractMismatch, GateRefused, NothingUsable, SelfsightError, UsageError
 from domains.recipe import Recipe
 from domains.store import Store
 from pipelines.evaluate import Evaluated, evaluate, interval
@@ -178,6 +179,22 @@ def test_predict__bad_input_beside_a_good_one(done: Done, archive: Path, tmp_pat
         predict(done.model.folder, [bad], tmp_path / "out", done.home)
 
 
+def test_predict__folder__what_its_scan_refuses_is_listed_with_why(
+    done: Done, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = sorted(archive.glob("*/flair.nii.gz"))[0].parent
+    shutil.copytree(patient, tmp_path / "patients" / patient.name)
+    odd = tmp_path / "patients" / "odd"
+    odd.mkdir()
+    paths = write_series(odd, slices=4)
+    paths[1].unlink()  # a gap: its series is no volume
+    outputs = predict(done.model.folder, [tmp_path / "patients"], tmp_path / "out", done.home)
+    refused = {Path(one["input"]).name: one["refused"] for one in outputs if "refused" in one}
+    assert [("files" in one) for one in outputs].count(True) == 1
+    assert set(refused) == {path.name for path in odd.iterdir()} and all(refused.values())
+    assert not list((tmp_path / "out").rglob("*mask*"))
+
+
 def test_export__onnx_alone_gives_the_models_numbers_and_the_card_its_figures(done: Done, tmp_path: Path) -> None:
     answer = export(done.model.folder, tmp_path / "out", done.home)
     assert answer["parity"] < 1e-4 and answer["evaluations"] >= 1
@@ -194,8 +211,25 @@ def test_export__onnx_alone_gives_the_models_numbers_and_the_card_its_figures(do
     dice = json.loads((done.evaluation.folder / "evaluation.json").read_text())["metrics"]["dice"]
     assert f"| dice | {dice['mean']:.3f} (" in card and "not a medical device" in card
     assert about["sha256"]["model.onnx"] in card and "label_groups" not in card
+    assert f"{len(done.evaluation.result['cases'])} cases of" in card and "## Licence" in card
+    statement = next(iter(loaded.info["lineage"]["sources"].values()))
+    assert statement in card
     with pytest.raises(UsageError, match="is not empty"):
         export(done.model.folder, tmp_path / "out", done.home)
+
+
+def test_export__numbers_that_differ_leave_nothing_behind(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_written(network: object, crops: object, names: object, path: Path) -> None:
+        path.write_bytes(b"a graph")
+
+    monkeypatch.setattr("pipelines.export._write_graph", half_written)
+    monkeypatch.setattr("pipelines.export._parity", lambda *_: float("nan"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SelfsightError, match="away from the model"):
+        export(done.model.folder, tmp_path / "out", done.home)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 
 def test_export__an_encoder_gives_its_feature_maps(done: Done, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ BROKEN = (
 )  # fmt: skip
 """What pydicom raises on damaged files."""
 TAGS = (
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType",
-    "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows", "Columns",
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID",
+    "Modality", "ImageType", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "Rows", "Columns",
     "NumberOfFrames", "SamplesPerPixel", "BurnedInAnnotation", "ImagePositionPatient", "ImageOrientationPatient",
     "PixelSpacing", "SliceThickness", "EchoTime", "RepetitionTime", "InversionTime",
     "ScanningSequence", "SequenceVariant", "EchoNumbers", "DiffusionBValue", "ContrastBolusAgent",
@@ -33,6 +33,12 @@ TAGS = (
     "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 """All that is read of a header: an allow-list."""
+PIXEL_TAGS = (
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelData",
+    "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "RescaleSlope",
+    "RescaleIntercept", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
+)  # fmt: skip
+"""What decoding needs beside it."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,17 @@ def read_instance(path: Path) -> Instance:
     return Instance(path, _read(path, stop_before_pixels=True, specific_tags=list(TAGS)))
 
 
+def read_image(path: Path) -> Instance:
+    """The header of a file and what its pixels are decoded from.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    return Instance(path, _read(path, specific_tags=[*TAGS, *PIXEL_TAGS]))
+
+
 def read_whole(path: Path) -> Dataset:
-    """A file with its pixels.
+    """A file with everything in it.
 
     Raises:
         Refused: it cannot be read.

@@ -14,8 +14,12 @@ from domains.medical.dicom.instance import BROKEN, read_whole
 from domains.medical.dicom.stack import Slice, Stack, mosaic_wrapper
 
 
-def values_of(stack: Stack) -> np.ndarray:
+def values_of(stack: Stack, files: dict[Path, Dataset]) -> np.ndarray:
     """(columns, rows, slices) float32.
+
+    Args:
+        stack: of the series.
+        files: its files as `read_image` has them; taken out as they are decoded, so that memory holds each once.
 
     Raises:
         Refused: pixels cannot be decoded, are colours, or have another size than the header says.
@@ -25,7 +29,7 @@ def values_of(stack: Stack) -> np.ndarray:
         return _mosaic(stack.slices[0].path)
     found = np.empty((count, rows, columns), np.float32)
     for path, wanted in _by_file(stack).items():
-        dataset = read_whole(path)
+        dataset = files.pop(path)
         pixels = decoded(dataset)
         for place, one in wanted:
             if one.frame >= len(pixels) or pixels.shape[1:] != (rows, columns):

@@ -23,6 +23,8 @@ STRUCTURE, ABNORMAL = codes.SCT.AnatomicalStructure, codes.SCT.MorphologicallyAb
 TERMS: dict[str, tuple[Code, Code]] = {
     "tumor": (ABNORMAL, codes.SCT.Neoplasm),
     "lesion": (ABNORMAL, codes.SCT.Lesion),
+    "edema": (ABNORMAL, codes.SCT.Edema),
+    "necrosis": (ABNORMAL, codes.SCT.Necrosis),
     "anterior": (STRUCTURE, codes.SCT.Hippocampus),
     "posterior": (STRUCTURE, codes.SCT.Hippocampus),
 }

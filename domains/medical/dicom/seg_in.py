@@ -15,7 +15,7 @@ from domains.errors import Refused
 from domains.medical.dicom.instance import BROKEN, Instance, read_whole
 from domains.medical.dicom.pixels import decoded
 from domains.medical.dicom.stack import TO_RAS, Slice, slices_of
-from domains.medical.space import Space
+from domains.medical.space import Space, described
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 """SOP class."""
@@ -92,5 +92,9 @@ def _slice_at(frame: Slice, space: Space) -> int:
     beside = max(abs(place[0]), abs(place[1]), abs(place[2] - round(place[2])))
     same = np.abs(along - np.eye(3)[:, :2]).max() * max(space.shape[:2]) < 2 * BESIDE
     if beside > BESIDE or not same or not 0 <= round(place[2]) < space.shape[2]:
-        raise Refused("label lies on another grid than its image")
+        begins = " ".join(f"{v:.4g}" for v in (TO_RAS @ [*frame.position, 1.0])[:3])
+        raise Refused(
+            f"label lies on another grid than its image: a frame begins at ({begins}) with pixels of "
+            f"{between_rows:.4g} x {between_columns:.4g} mm, its image has {described(space.shape, space.affine)}"
+        )
     return round(place[2])

@@ -7,6 +7,16 @@ import re
 from domains.medical.dicom.instance import Instance
 
 KINDS = ("flair", "t1", "t1post", "t2", "pd", "t2star", "stir", "dwi", "epi", "ct")
+SYNONYMS = {
+    "t2f": "flair",
+    "t1n": "t1",
+    "t1pre": "t1",
+    "t1c": "t1post",
+    "t1ce": "t1post",
+    "t1gd": "t1post",
+    "t2w": "t2",
+}
+"""Other names of them, in file names and recipes."""
 _CONTRAST = {"FLUID_ATTENUATED": "flair", "T1": "t1", "T2": "t2", "PROTON_DENSITY": "pd", "T2_STAR": "t2star",
              "STIR": "stir", "DIFFUSION": "dwi"}  # fmt: skip
 _WORDS = (
@@ -14,6 +24,11 @@ _WORDS = (
     ("stir", r"stir"), ("t1", r"t1|mprage|bravo|spgr|tfl"), ("t2", r"t2"), ("pd", r"\bpd"),
 )  # fmt: skip
 _ENHANCED = re.compile(r"(\+|post|\bgad|\bgd\b|\bce\b|contrast|t1c|\bc\+)", re.IGNORECASE)
+
+
+def known_as(name: str) -> str:
+    """The kind that a channel's name or a word of a file name stands for; itself where it stands for none."""
+    return SYNONYMS.get(name, name)
 
 
 def kind_of(instance: Instance) -> str | None:

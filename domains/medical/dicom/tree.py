@@ -1,14 +1,15 @@
 """A tree of DICOM files in any order: who belongs together, which series is which channel, and why the others are not.
 
-A subject is a study of a patient with one series for every channel of the recipe. A recipe whose channel is no kind of
-sequence (`image`) takes every original series as a subject of its own. What dataset.yaml's image patterns name is taken
-as they say, derived or not.
+A subject is a study of a patient with one series for each channel of the recipe; all but the first channel may be
+missing, and only a series in the first one's frame of reference can be laid over it. A recipe whose channel is no
+kind of sequence (`image`) takes every original series as a subject of its own. What dataset.yaml's image patterns name
+is taken as they say, derived or not.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from domains.domain import Candidate
 from domains.errors import Refused
 from domains.medical.dicom.instance import Instance, read_instance, refuse_burned_in
 from domains.medical.dicom.seg_in import SEGMENTATION, series_of
-from domains.medical.dicom.sequences import KINDS, kind_of
+from domains.medical.dicom.sequences import KINDS, kind_of, known_as
 from domains.medical.dicom.stack import SeveralDirections, stack_of
 
 OBJECTS = {
@@ -141,8 +142,8 @@ def _no_input(instance: Instance, *, named: bool) -> str | None:
 
 def _volume(instances: list[Instance], tree: Tree) -> _Series | None:
     """The volume of a series: of several sizes the commonest, of several times or echoes the first."""
-    sizes = sorted(instances, key=lambda one: one.size)
-    commonest = max(sizes, key=lambda one: sum(other.size == one.size for other in sizes)).size
+    counts = Counter(sorted(one.size for one in instances))
+    commonest = max(counts, key=counts.__getitem__)
     for other in [one for one in instances if one.size != commonest]:
         tree.ignored[other.path] = "another size than the rest of its series"
     instances = [one for one in instances if one.size == commonest]
@@ -160,11 +161,11 @@ def _volume(instances: list[Instance], tree: Tree) -> _Series | None:
 
 def _channel(volume: _Series, channels: Sequence[str], tree: Tree) -> str | None:
     """The channel a volume is, or None and its files ignored."""
-    if not set(channels) & set(KINDS):
+    if _takes_any(channels):
         return channels[0]
     kind = kind_of(volume.instances[0])
-    if kind in channels:
-        return kind
+    if kind and (channel := next((name for name in channels if known_as(name) == kind), None)):
+        return channel
     what = f"a series of kind {kind}" if kind else "a series whose sequence cannot be told"
     tree.ignored.update(dict.fromkeys(volume.paths, f"{what}; the recipe takes {', '.join(channels)}"))
     return None
@@ -172,24 +173,48 @@ def _channel(volume: _Series, channels: Sequence[str], tree: Tree) -> str | None
 
 def _gather(volumes: Sequence[_Series], channels: Sequence[str], tree: Tree) -> None:
     """Subjects of the volumes: one for each study, or for each series where a recipe takes any series."""
-    apart = not set(channels) & set(KINDS)
-    subjects: dict[tuple[str, ...], dict[str, _Series]] = defaultdict(dict)
+    apart = _takes_any(channels)
+    subjects: dict[tuple[str, ...], dict[str, list[_Series]]] = defaultdict(lambda: defaultdict(list))
     for volume in sorted(volumes, key=lambda v: (-v.slices, -int(np.prod(v.instances[0].size)), v.paths[0])):
         patient = volume.label("PatientID")
         study = volume.label("StudyInstanceUID") or str(volume.paths[0].parent)
         name: tuple[str, ...] = (patient, study, volume.label("SeriesInstanceUID")) if apart else (patient, study)
         assert volume.channel is not None
-        if volume.channel in subjects[name]:
-            why = f"a second {volume.channel} series of its study; the one with more slices is taken"
-            tree.ignored.update(dict.fromkeys(volume.paths, why))
-        else:
-            subjects[name][volume.channel] = volume
+        subjects[name][volume.channel].append(volume)
     for name, found in sorted(subjects.items()):
-        missing = [channel for channel in channels if channel not in found]
-        if missing:
-            for volume in found.values():
-                tree.ignored.update(dict.fromkeys(volume.paths, f"no {', '.join(missing)} series in its study"))
+        taken = _one_each(found, channels, tree)
+        if not taken:
             continue
-        images = {f"{c}/{n:04d}": path for c in channels for n, path in enumerate(found[c].paths)}
+        images = {f"{c}/{n:04d}": path for c, volume in taken.items() for n, path in enumerate(volume.paths)}
         group = name[0] or name[1]  # without a patient's id a study stands alone
         tree.candidates.append(Candidate("/".join(_as_folder(part) for part in name if part), group, images))
+
+
+def _one_each(found: dict[str, list[_Series]], channels: Sequence[str], tree: Tree) -> dict[str, _Series]:
+    """The series of each channel in the recipe's order, of several the first that lies in the frame of reference of the
+    first channel; none where that channel is missing. The files of the others are ignored."""
+    taken: dict[str, _Series] = {}
+    for channel in channels:
+        for volume in found.get(channel, []):
+            if channels[0] not in taken and channel != channels[0]:
+                why = f"no {channels[0]} series in its study"
+            elif not _one_frame(volume, taken.get(channels[0], volume)):
+                why = f"another frame of reference than the {channels[0]} series of its study: not registered"
+            elif channel in taken:
+                why = f"a second {channel} series of its study; the one with more slices is taken"
+            else:
+                taken[channel] = volume
+                continue
+            tree.ignored.update(dict.fromkeys(volume.paths, why))
+    return taken
+
+
+def _one_frame(one: _Series, other: _Series) -> bool:
+    """Whether positions in both mean the same place, as far as both say so."""
+    frames = {one.label("FrameOfReferenceUID"), other.label("FrameOfReferenceUID")} - {""}
+    return len(frames) < 2
+
+
+def _takes_any(channels: Sequence[str]) -> bool:
+    """Whether no channel is a kind of sequence, so that every series is a subject of its own."""
+    return not {known_as(name) for name in channels} & set(KINDS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from domains.medical.dicom.instance import read_instance
+from domains.medical.dicom.instance import read_image, read_instance
 from domains.medical.dicom.pixels import values_of
 from domains.medical.dicom.stack import stack_of
 from domains.medical.space import Space
@@ -28,5 +28,6 @@ def read_values(paths: Sequence[Path]) -> tuple[Space, np.ndarray]:
     Raises:
         Refused: they make no volume, or pixels cannot be decoded.
     """
-    stack = stack_of([read_instance(path) for path in paths])
-    return stack.space, values_of(stack)
+    instances = [read_image(path) for path in paths]
+    stack = stack_of(instances)
+    return stack.space, values_of(stack, {one.path: one.header for one in instances})

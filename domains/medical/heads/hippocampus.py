@@ -17,5 +17,7 @@ HEAD = Head(
     primary_score=segmentation.mean_dice,
     summarise=segmentation.summarise,
     picture=segmentation.picture,
+    named=segmentation.named,
     write_mask=segmentation.write_mask,
+    may_be_empty=False,  # everybody has one
 )

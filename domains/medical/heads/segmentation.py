@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from domains.head import Prediction
+from domains.head import Head, Prediction
 from domains.manifest import Contract
 from domains.medical import metrics, show
 from domains.medical.augment import LEFT_RIGHT_AXIS, may_mirror
@@ -19,6 +21,7 @@ from domains.medical.entries import open_entry, open_label
 from domains.medical.preprocess import write_array
 from domains.medical.resample import resample_image, resample_label
 from domains.medical.uncertainty import case_uncertainty, how_telling
+from domains.recipe import Recipe
 from ssl_models.losses import dice_cross_entropy
 from ssl_models.protocols import Batch
 
@@ -128,29 +131,55 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
     """Figures of one case after clean-up, on the native grid.
 
     Returns:
-        "dice", "hd95", "nsd" (means over the foreground classes; with several classes also one each, "dice_1" ...),
-        "lesion_sensitivity", "false_positives" and the predicted "volume_ml" or, where the spacing is not known,
-        "volume_voxels"; and the details "unit" (of hd95: "mm" or "voxel"), sizes in voxels, "dice" and "uncertainty".
+        "dice", "hd95", "nsd" (means over the foreground classes), "lesion_sensitivity", "false_positives" and the
+        predicted "volume_ml" or, where the spacing is not known, "volume_voxels" (of all classes together); with
+        several classes the same of each, "dice_1" ...; and the details "unit" (of hd95: "mm" or "voxel"), sizes in
+        voxels, "dice" and "uncertainty".
     """
     truth = open_label(label)
     spacing = truth.native_spacing_mm if truth.spacing_known else None
     predicted, reference = clean_up(prediction, spacing), truth.native
     each = [metrics.overlap(predicted == k, reference == k, spacing) for k in range(1, len(prediction))]
     figures = {key: float(np.mean([figure[key] for figure in each])) for key in each[0]}
+    figures |= _lesions(predicted > 0, reference > 0, spacing)
     if len(each) > 1:
+        each = [f | _lesions(predicted == k, reference == k, spacing) for k, f in enumerate(each, 1)]
         figures |= {f"{key}_{k}": value for k, figure in enumerate(each, 1) for key, value in figure.items()}
-    lesions = metrics.lesions(predicted > 0, reference > 0)
-    figures |= {key: lesions[key] for key in ("lesion_sensitivity", "false_positives")}
-    voxels = float((predicted > 0).sum())
-    figures |= {"volume_voxels": voxels} if spacing is None else {"volume_ml": voxels * float(np.prod(spacing)) / 1000}
     details = {
         "unit": metrics.unit(spacing),
-        "predicted_voxels": int(voxels),
+        "predicted_voxels": int((predicted > 0).sum()),
         "reference_voxels": int((reference > 0).sum()),
         "dice": figures["dice"],
         "uncertainty": case_uncertainty(prediction, predicted),
     }
     return figures, details
+
+
+def _lesions(predicted: np.ndarray, reference: np.ndarray, spacing: Sequence[float] | None) -> dict[str, float]:
+    """Lesions found and false positives between two bool masks, and how large the first is."""
+    found, voxels = metrics.lesions(predicted, reference), float(predicted.sum())
+    size = {"volume_voxels": voxels} if spacing is None else {"volume_ml": voxels * float(np.prod(spacing)) / 1000}
+    return {"lesion_sensitivity": found["lesion_sensitivity"], "false_positives": found["false_positives"], **size}
+
+
+def named(head: Head, recipe: Recipe) -> Head:
+    """The head whose figures of single classes ("dice_1") and whose pictures name them as the recipe does."""
+    names: tuple[str, ...] = recipe.data.label_classes  # type: ignore[attr-defined]
+    if len(names) == 1:
+        return head
+
+    def score_by_name(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, float], dict[str, Any]]:
+        figures, details = head.score(prediction, folder, label)
+        return {_by_name(key, names): value for key, value in figures.items()}, details
+
+    return replace(head, score=score_by_name, picture=partial(picture, names=names))
+
+
+def _by_name(key: str, names: Sequence[str]) -> str:
+    """ "dice_2" -> "dice_edema"."""
+    figure, _, number = key.rpartition("_")
+    known = {str(k): name for k, name in enumerate(names, 1)}
+    return f"{figure}_{known[number]}" if number in known else key
 
 
 def mean_dice(prediction: Prediction, folder: Path, label: Path) -> float:
@@ -167,11 +196,13 @@ def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"unit": " and ".join(units), **how_telling(details)} if details else {}
 
 
-def picture(folder: Path, prediction: Prediction, label: Path | None) -> bytes:
+def picture(folder: Path, prediction: Prediction, label: Path | None, names: Sequence[str] = ()) -> bytes:
     """PNG of the cleaned prediction, and the reference if there is one, on three planes of the first channel."""
     entry = open_entry(folder)
     image = resample_image(entry.read()[:1], entry.native_shape)[0]
     spacing = entry.native_spacing_mm
     mask = clean_up(prediction, spacing if entry.spacing_known else None)
     reference = None if label is None else open_label(label).native
-    return show.overlay(image, mask, reference, spacing, spacing_known=entry.spacing_known, axes=entry.grid.axes)
+    known, axes = entry.spacing_known, entry.grid.axes
+    classes = names or [f"class {k}" for k in range(1, len(prediction))]
+    return show.overlay(image, mask, reference, spacing, spacing_known=known, axes=axes, names=classes)

@@ -1,4 +1,4 @@
-"""The tumour head: one lesion class on FLAIR, judged by Dice, and as a detector of lesions and of slices with one."""
+"""The tumour head: a lesion, or its parts as classes, judged by Dice, and as a detector of lesions and slices."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ HEAD = Head(
     summarise=summarise,
     pool=detection.pool,
     picture=segmentation.picture,
+    named=segmentation.named,
     accounting=(
         "The settings of the threshold competitor were chosen among 36 on the labels of the 55 patients of "
         "brain_mri_lgg outside the usual held-out fifth.",

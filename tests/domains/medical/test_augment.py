@@ -86,3 +86,14 @@ def test_augment_crops__no_mirroring_of_sagittal_slices():
         for mirror in (True, False)
     ]
     assert 16 < slopes[0] < 48 and slopes[1] == 0
+
+
+def test_augment_crops__a_channel_changes_by_its_own_range():
+    """Brightness is in standard deviations of the channel; a channel that is zero everywhere stays so."""
+    seeds = torch.arange(40)
+    small = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    crops = torch.cat([small, 100 * small, 0 * small], 1)
+    moved = augment.augment_crops(crops, None, None, seeds, None, channels=3)[0]
+    assert not moved[:, 6:].any()
+    ratio = moved[:, 3:6].std((1, 2, 3)) / moved[:, :3].std((1, 2, 3))
+    assert torch.allclose(ratio, torch.full_like(ratio, 100), rtol=0.02)

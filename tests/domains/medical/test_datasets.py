@@ -1,5 +1,7 @@
 """Crops: the same seed cuts the same place, whatever else is in the batch."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -114,3 +116,46 @@ def test_batch__volume_smaller_than_the_crop(make_nifti, ball, tmp_path):
     batch = crops([tmp_path], None, [subject], contract, recipe, False).batch([0], [3])
     assert batch.crops.shape == (1, 1, 1, 48, 48, 48)
     assert batch.foreground.sum() == open_entry(tmp_path).read_foreground().sum()
+
+
+@pytest.fixture(scope="module", params=["2d", "3d"])
+def two_channels(request, tmp_path_factory):
+    """Crops of a patient with FLAIR and T1 and of one with FLAIR alone; a function of `augment`."""
+    folder = tmp_path_factory.mktemp("two")
+    generate(folder / "source", 2, seed=4)
+    shutil.copy(folder / "source/case_000/flair.nii.gz", folder / "source/case_000/t1.nii.gz")
+    changes = {"data.plan": request.param, "data.max_crop": "32", "data.channels": "[flair, t1]"}
+    recipe, entries, subjects = RECIPES["brain_tumor"].changed(changes), [], []
+    candidates = scan(folder / "source", recipe).candidates
+    contract = plan([inspect(c) for c in candidates], recipe)
+    for c in candidates:
+        entries.append(folder / c.name)
+        entries[-1].mkdir()
+        facts = write(read(c, recipe), contract, entries[-1])
+        subjects.append(
+            Subject(subject_id=c.name, group_id=c.group, split_bucket=0, entry="", content_digest="", facts=facts)
+        )
+    return lambda augment: crops(entries, None, subjects, contract, recipe, augment)
+
+
+def test_batch__a_missing_channel_is_zero_and_told(two_channels):
+    batch = two_channels(augment=False).batch([0, 1], SEEDS[:2], crops=2)
+    each = batch.crops.shape[2] // 2
+    assert batch.channels_present.tolist() == [[True] * 2 * each, [True] * each + [False] * each]
+    assert batch.crops[0].flatten(2).any(2).all() and not batch.crops[1, :, each:].any()
+
+
+def test_batch__augmentation_drops_whole_channels_but_not_the_first(two_channels):
+    source = two_channels(augment=True)
+    batch = source.batch([0] * 40 + [1] * 2, list(range(42)), crops=2)
+    each = batch.crops.shape[2] // 2
+    present = batch.channels_present
+    assert present[:, :each].all() and not present[40:, each:].any()
+    assert 0.05 < 1 - present[:40, -1].float().mean() < 0.4
+    assert torch.equal(batch.crops.flatten(3).any(3), present[:, None].expand(-1, 2, -1))
+    again = source.batch([0], [7], crops=2)
+    assert torch.equal(again.crops[0], batch.crops[7]) and torch.equal(again.channels_present[0], present[7])
+
+
+def test_batch__one_channel_says_nothing_of_channels(stored):
+    assert source(stored, augment=True).batch([0], [1]).channels_present is None

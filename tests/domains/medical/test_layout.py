@@ -73,10 +73,17 @@ def test_scan__brats_names(tree):
 
 def test_scan__missing_channel(tree):
     recipe = TUMOR.changed({"data.channels": "[flair, t1pre]"})
-    root = tree("p1/flair.nii.gz", "p1/t1pre.nii.gz", "p2/flair.nii.gz", "p2/mask.nii.gz")
-    taken, ignored = shown(scan(root, recipe), root)
-    assert list(taken["p1"][1]) == ["flair", "t1pre"] and list(taken) == ["p1"]
-    assert ignored["p2/flair.nii.gz"] == "t1pre is missing beside it"
+    root = tree("p1/t1pre.nii.gz", "p1/flair.nii.gz", "p2/flair.nii.gz", "p2/mask.nii.gz", "p3/t1.nii.gz")
+    found = scan(root, recipe)
+    taken, ignored = shown(found, root)
+    assert {name: list(images) for name, (_, images, _) in taken.items()} == {"p1": ["flair", "t1pre"], "p2": ["flair"]}
+    assert taken["p2"][2] == "p2/mask.nii.gz" and not found.absent
+    assert ignored["p3/t1.nii.gz"] == "flair is missing beside it"
+
+
+def test_scan__a_channel_that_nobody_has(tree):
+    recipe = TUMOR.changed({"data.channels": "[flair, t9]"})
+    assert scan(tree("p1/flair.nii.gz", "p1/t1.nii.gz"), recipe).absent == ["t9"]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,7 @@ classes: {tumor: [1, 2, 4]}
     assert found.namespace == "hospital-a" and found.statement == "CC0"
     assert found.candidates[0].notes == {
         "spacing": "nominal",
+        "may_be_empty": True,
         "classes": ("tumor",),
         "label_values": {1: 1, 2: 1, 4: 1},
     }
@@ -157,14 +165,13 @@ def test_scan__no_folder(tmp_path):
         scan(tmp_path / "absent", TUMOR)
 
 
-def test_open_inputs__file_folder_and_patient(tree):
+def test_open_inputs__a_file(tree):
     root = tree("p1/flair.nii.gz", "p1/mask.nii.gz", "p2/flair.nii.gz")
-    assert [c.label for c in open_inputs(root, TUMOR)] == [None, None]
-    (one,) = open_inputs(root / "p1", TUMOR)
-    assert one.images == {"flair": root / "p1" / "flair.nii.gz"} and one.label is None and one.group == "p1"
     (single,) = open_inputs(root / "p2" / "flair.nii.gz", TUMOR)
     assert single.images["flair"].name == "flair.nii.gz"
+    both = TUMOR.changed({"data.channels": "[flair, t1]"})
+    assert list(open_inputs(root / "p2" / "flair.nii.gz", both)[0].images) == ["flair"]
     with pytest.raises(UsageError, match="give the patient's folder"):
-        open_inputs(root / "p2" / "flair.nii.gz", TUMOR.changed({"data.channels": "[flair, t1]"}))
-    with pytest.raises(UsageError, match="no file or folder"):
+        open_inputs(root / "p1" / "mask.nii.gz", both)
+    with pytest.raises(UsageError, match="no file"):
         open_inputs(root / "nothing", TUMOR)

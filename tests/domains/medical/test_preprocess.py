@@ -62,14 +62,27 @@ def test_read__nominal_is_told_apart(candidate):
     assert read(nominal, TUMOR).digest != read(candidate, TUMOR).digest
 
 
-def test_read__channels_on_other_grids(candidate, make_nifti, ball):
-    recipe = TUMOR.changed({"data.channels": "[flair, t1]"})
-    for path, reason in (
-        (make_nifti(ball.transpose(2, 1, 0)[:-1], "t1.nii.gz", AFFINE), "channel t1 has 20 x 32 x 27 voxels"),
-        (make_nifti(ball.transpose(2, 1, 0), "t2.nii.gz", AFFINE @ np.diag([1, 1, 1.5, 1])), "channel t1 lies 40.0 mm"),
-    ):
-        with pytest.raises(Refused, match=reason):
-            read(Candidate("p", "p", {**candidate.images, "t1": path}), recipe)
+def test_write__a_missing_channel_is_zero_and_said_so(candidate, make_nifti, ball, tmp_path):
+    recipe = TUMOR.changed({"data.channels": "[flair, t1, t2]"})
+    t2 = make_nifti(ball.transpose(2, 1, 0) ** 2, "t2.nii.gz", AFFINE)
+    raw = read(Candidate("p", "p", {**candidate.images, "t2": t2}), recipe)
+    assert raw.facts["missing_channels"] == "t1" and set(raw.facts["quality"]) == {"flair", "t2"}
+    write(raw, contract_for("3d", [4.0, 2.0, 2.0]), tmp_path)
+    entry = open_entry(tmp_path)
+    assert entry.channels_present.tolist() == [True, False, True]
+    assert [entry.read()[i].any() for i in range(3)] == [True, False, True]
+    alone = read(candidate, recipe)
+    assert alone.facts["missing_channels"] == "t1, t2" and alone.digest != raw.digest
+    with pytest.raises(Refused, match="channel flair is missing"):
+        read(Candidate("p", "p", {"t2": t2}), recipe)
+
+
+def test_write__a_whole_subject_has_no_file_of_channels(candidate, tmp_path):
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    write(read(candidate, TUMOR), contract_for("2d", [None, 1.5, 1.5]), folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["foreground.b2nd", "grid.json", "image.b2nd"]
+    assert open_entry(folder).channels_present.tolist() == [True]
 
 
 def test_write__same_bytes_twice(candidate, tmp_path):

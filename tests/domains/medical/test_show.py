@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from scipy import ndimage
 
 from domains.medical import show
 from tests.lesion_entries import contract_for, head, lesion, write_entries
@@ -31,6 +32,21 @@ def test_overlay__both_contours():
     assert coloured(plain, show.PREDICTED) > 100 and coloured(plain, show.REFERENCE) == 0
     assert coloured(both, show.PREDICTED) > 100 and coloured(both, show.REFERENCE) > 100
     assert len(show.overlay(head(SHAPE) * 1.0, mask, None, SPACING)) < 300_000
+
+
+def test_overlay__a_colour_for_each_class(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        show.Figure, "legend", lambda self, handles, **_: said.extend(line.get_label() for line in handles)
+    )
+    core = lesion(SHAPE)
+    label = np.where(core, 1, np.where(ndimage.binary_dilation(core, iterations=2), 2, 0)).astype(np.uint8)
+    names = ("core", "edema", "cyst")
+    both = decoded(show.overlay(head(SHAPE) * 1.0, label, label, SPACING, names=names))
+    drawn = [coloured(both, colour) > 100 for colour in show.CLASS_COLOURS]
+    assert drawn == [True, True, False, False, False, False]
+    assert said == [*names, "prediction", "reference"]
+    assert "Dice 1.00 (core 1.00, edema 1.00, cyst 1.00)" in show._title(label, label, None, names)
 
 
 def test_overlay__nothing_found():

@@ -25,6 +25,16 @@ def test_bright_blob__finds_the_lesion(tmp_path):
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.5
 
 
+def test_bright_blob__of_several_classes_it_is_the_first(tmp_path):
+    (tmp_path / "two").mkdir(), (tmp_path / "three").mkdir()
+    found = {}
+    for name, classes in (("two", 2), ("three", 3)):
+        contract = contract_for("2d", (64, 64), num_classes=classes)
+        entry, _ = write_entries(tmp_path / name, contract)
+        found[classes] = trivial.bright_blob(entry, contract)
+    assert np.array_equal(found[3][:2], found[2]) and not found[3][2].any()
+
+
 def test_halved_ellipsoid__anterior_first(tmp_path):
     contract = contract_for("3d", (8, 64, 64), num_classes=3)
     entry, _ = write_entries(tmp_path, contract)

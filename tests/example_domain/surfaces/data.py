@@ -62,10 +62,8 @@ def scan(source: Path, recipe: Recipe) -> Scan:
 
 
 def open_inputs(path: Path, recipe: Recipe) -> list[Candidate]:
-    """One photograph, or all below a folder; masks are ignored."""
-    if path.is_file():
-        return [Candidate(name=f"{path.parent.name}/{path.stem}", group=path.parent.name, images={"grey": path})]
-    return [Candidate(name=c.name, group=c.group, images=c.images) for c in _candidates(path)]
+    """One photograph."""
+    return [Candidate(name=f"{path.parent.name}/{path.stem}", group=path.parent.name, images={"grey": path})]
 
 
 def _candidates(folder: Path) -> Iterator[Candidate]:

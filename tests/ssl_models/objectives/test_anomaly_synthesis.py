@@ -72,3 +72,10 @@ def test_examples__panels_are_in_order() -> None:
 def test_init__needs_a_painter() -> None:
     with pytest.raises(ValueError, match="needs a painter"):
         objective_of(None)
+
+
+def test_forward__nothing_is_painted_into_a_missing_channel() -> None:
+    batch = replace(batch_of(), channels_present=torch.tensor([[True, True], [True, False]]))
+    batch = replace(batch, crops=batch.crops * batch.channels_present.view(2, 1, 2, 1, 1))
+    painted, label = objective_of(Notebook())._paint(batch)
+    assert label.any() and painted[:, 0].any() and painted[:3, 1].any() and not painted[3:, 1].any()

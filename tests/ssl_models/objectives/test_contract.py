@@ -146,7 +146,7 @@ def test_build__a_sum_is_weighted_and_shares_the_encoder() -> None:
 
 @pytest.mark.parametrize(
     ("formula", "classes", "expected"),
-    [("mae", 2, False), ("mae + anomaly_synthesis", 2, True), ("anomaly_synthesis", 3, False), ("proposals", 3, True)],
+    [("mae", 2, False), ("mae + anomaly_synthesis", 2, True), ("anomaly_synthesis", 3, False), ("proposals", 3, False)],
 )
 def test_gives_zero_label_model__only_with_a_decoder_for_as_many_classes(
     formula: str, classes: int, expected: bool

@@ -149,6 +149,17 @@ def test_loss__missing_channels_are_no_target() -> None:
     assert mae(replace(batch, channels_present=present)).total.item() == 0
 
 
+def test_loss__what_stands_in_for_a_missing_channel_does_not_matter() -> None:
+    mae, batch = mae_of("vit"), batch_of()
+    assert mae.normalise_targets
+    everything = replace(batch, channels_present=torch.ones(3, 2, dtype=torch.bool))
+    torch.testing.assert_close(mae(everything).total, mae(batch).total)
+    batch = replace(batch, channels_present=torch.tensor([[True, False]] * 3))
+    mae.filler = Fixed(torch.randn(3, 2, 16, 16))
+    losses = [mae(replace(batch, crops=batch.crops * torch.tensor([1.0, s]).view(2, 1, 1))).total for s in (0.0, 9.0)]
+    torch.testing.assert_close(*losses)
+
+
 @pytest.mark.parametrize("encoder", ["vit", "resunet"])
 def test_loss__hidden_voxels_do_not_reach_the_encoder(encoder: str) -> None:
     mae, batch = mae_of(encoder).eval(), batch_of()
@@ -173,6 +184,8 @@ def test_examples__show_what_was_seen_and_the_middle_channel(encoder: str) -> No
     panels = mae.examples(batch)
     assert list(panels) == ["original", "masked", "reconstructed"]
     assert torch.equal(panels["original"], batch.crops[:, 0, 1:2])
+    without = replace(batch, channels_present=torch.tensor([[True] * 3, [True, False, True], [True, False, False]]))
+    assert torch.equal(mae.examples(without)["original"], batch.crops[:, 0, :1])  # the one that all have
     hidden = panels["masked"] == 0
     assert hidden.float().mean() == 0.75
     assert torch.equal(panels["reconstructed"][~hidden], panels["original"][~hidden])

@@ -36,9 +36,7 @@ def squares(count: int, seed: int, wrong: float) -> tuple[Batch, torch.Tensor]:
 def proposals(left_out: float = 0.3) -> Proposals:
     torch.manual_seed(0)
     encoder = encoders.build("resunet", size="tiny", in_channels=1, geometry=GEOMETRY)
-    built = objectives.build(
-        "proposals", encoder, settings={"proposals": {"left_out": left_out}}, painter=None, classes=2
-    )
+    built = objectives.build("proposals", encoder, settings={"proposals": {"left_out": left_out}}, painter=None)
     assert isinstance(built, Proposals)
     return built
 

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import blob, position, write_enhanced, write_series
+from dicom_files import WHOLE, blob, position, write_enhanced, write_series
 
 from domains.domain import find_recipe
 from domains.errors import Refused
@@ -20,19 +20,12 @@ from domains.medical.dicom.seg import write_seg
 from domains.medical.dicom.seg_in import read_seg
 from domains.medical.dicom.stack import stack_of
 from domains.medical.dicom.volume import read_space
-from domains.medical.layout import open_inputs, scan
+from domains.medical.layout import scan
 from domains.medical.plan import inspect, plan
 from domains.medical.preprocess import read, read_label
 from domains.medical.results import write_prediction
 from domains.medical.sources import read_outline
 from pipelines.ingest import ingest
-
-WHOLE = {
-    "FrameOfReferenceUID": "1.2.3.4", "PatientName": "Doe^Jane", "PatientBirthDate": "", "PatientSex": "",
-    "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "StudyID": "", "ReferringPhysicianName": "",
-    "SeriesNumber": 1, "Manufacturer": "", "Laterality": None,
-}  # fmt: skip
-"""What a scanner writes and a SEG repeats."""
 
 
 def mask_of(volume: np.ndarray) -> np.ndarray:
@@ -47,7 +40,7 @@ def test_write_seg__read_back_it_is_the_mask_on_its_series(tmp_path: Path) -> No
     volume = blob()
     paths = write_series(tmp_path / "in", volume, **WHOLE)
     mask = mask_of(volume)
-    write_seg(tmp_path / "seg.dcm", mask, sorted(paths), ["tumor", "edema"])
+    write_seg(tmp_path / "seg.dcm", mask, sorted(paths), ["tumor", "core"])
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     uids = [pydicom.dcmread(path).SOPInstanceUID for path in paths]
     back = seg.get_pixels_by_source_instance(uids, combine_segments=True)
@@ -72,7 +65,7 @@ def test_write_seg__of_frames_in_one_file(tmp_path: Path) -> None:
             setattr(made, name, value)
     made.save_as(tmp_path / "e.dcm")
     mask = mask_of(volume)
-    write_seg(tmp_path / "seg.dcm", mask, [tmp_path / "e.dcm"], ["tumor", "edema"])
+    write_seg(tmp_path / "seg.dcm", mask, [tmp_path / "e.dcm"], ["tumor", "core"])
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     found = {}
     for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
@@ -87,13 +80,13 @@ def test_write_seg__of_frames_in_one_file(tmp_path: Path) -> None:
 def test_write_seg__a_source_without_a_frame_of_reference(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "in", **(WHOLE | {"FrameOfReferenceUID": None}))
     with pytest.raises(Refused, match="lack what a SEG must repeat"):
-        write_seg(tmp_path / "seg.dcm", mask_of(blob()), paths, ["tumor", "edema"])
+        write_seg(tmp_path / "seg.dcm", mask_of(blob()), paths, ["tumor", "core"])
 
 
 @pytest.mark.real_data
 def test_write_prediction__nifti_and_seg_of_a_real_series_say_the_same(real_data: Path, tmp_path: Path) -> None:
     recipe = find_recipe("brain_tumor")[1]
-    [candidate] = open_inputs(real_data / "medical/dicom/tcia_brain_tumor_progression_PGBM-003", recipe)
+    [candidate] = scan(real_data / "medical/dicom/tcia_brain_tumor_progression_PGBM-003", recipe).candidates
     contract = plan([inspect(candidate)], recipe)
     shape = tuple(inspect(candidate)["shape"])
     probability = np.zeros((2, *shape), np.float32)
@@ -146,7 +139,9 @@ def test_read_seg__refused(tmp_path: Path) -> None:
     folder = labelled(tmp_path, ["a", "b"])
     seg, space = folder / "drawn.dcm", read_space(sorted((folder / "series").iterdir()))
     moved = replace(space, affine=space.affine + np.array([[0, 0, 0, 0.5]] + 3 * [[0.0] * 4]))
-    with pytest.raises(Refused, match="another grid"):
+    with pytest.raises(
+        Refused, match=r"another grid .* begins at \(20 19.66 43.44\) .* its image has 40 x 40 x 8 voxels with"
+    ):
         read_seg(seg, moved)
     with pytest.raises(Refused, match="label of 40 x 40 pixels, its image has 39 x 40"):
         read_seg(seg, replace(space, shape=(39, 40, 8)))

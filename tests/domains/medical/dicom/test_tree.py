@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_files import FLAIR, T1, blob, instance, position, write_series
+from dicom_files import FLAIR, NAMES, T1, blob, instance, plant, position, write_series
 
 from domains.domain import find_recipe
 from domains.medical.dicom.instance import Instance, looks_like_dicom
@@ -56,15 +56,30 @@ def test_kind_of(tags: dict, kind: str | None) -> None:
     assert kind_of(Instance(Path("x"), header)) == kind
 
 
-def test_grow__a_study_with_both_channels_is_one_subject(tmp_path: Path) -> None:
+def test_grow__the_series_of_a_study_are_one_subject__the_first_channel_must_be_there(tmp_path: Path) -> None:
     write_series(tmp_path / "x", SeriesInstanceUID="1.1", **T1)
     write_series(tmp_path / "y", SeriesInstanceUID="1.2")
     write_series(tmp_path / "z", PatientID="other", StudyInstanceUID="2", SeriesInstanceUID="2.1")
-    [both] = grown(tmp_path, "flair", "t1").candidates
+    alone, both = grown(tmp_path, "flair", "t1").candidates
     assert both.group == "patient" and [*both.images][::8] == ["flair/0000", "t1/0000"]
-    assert set(grown(tmp_path, "flair", "t1").ignored.values()) == {"no t1 series in its study"}
+    assert alone.group == "other" and [*alone.images][::8] == ["flair/0000"]
+    assert [*grown(tmp_path, "flair", "t1pre").candidates[1].images][::8] == ["flair/0000", "t1pre/0000"]
+    assert [c.group for c in grown(tmp_path, "t1", "flair").candidates] == ["patient"]
+    assert set(grown(tmp_path, "t1", "flair").ignored.values()) == {"no t1 series in its study"}
     assert [c.group for c in grown(tmp_path, "flair").candidates] == ["other", "patient"]
     assert len(grown(tmp_path, "image").candidates) == 3  # any series, each by itself
+
+
+def test_grow__another_frame_of_reference_is_another_place(tmp_path: Path) -> None:
+    write_series(tmp_path / "flair", SeriesInstanceUID="1.1", FrameOfReferenceUID="9.1")
+    write_series(tmp_path / "moved", blob(9), SeriesInstanceUID="1.2", FrameOfReferenceUID="9.2", **T1)
+    [alone] = grown(tmp_path, "flair", "t1").candidates
+    assert len(alone.images) == 8
+    reasons = set(grown(tmp_path, "flair", "t1").ignored.values())
+    assert reasons == {"another frame of reference than the flair series of its study: not registered"}
+    write_series(tmp_path / "fits", SeriesInstanceUID="1.3", FrameOfReferenceUID="9.1", **T1)
+    [both] = grown(tmp_path, "flair", "t1").candidates
+    assert {path.parent.name for path in both.images.values()} == {"flair", "fits"}
 
 
 def test_grow__a_reason_for_everything_else(tmp_path: Path) -> None:
@@ -144,26 +159,9 @@ def test_looks_like_dicom(tmp_path: Path) -> None:
     assert looks_like_dicom(bare) and looks_like_dicom(paths[0]) and not looks_like_dicom(text)
 
 
-NAMES = ("DOE^JANE", "Jane Doe", "19700101", "ACC4711", "Dr Who", "SN-12345")
-
-
 def test_ingest__planted_names_stay_outside(tmp_path: Path) -> None:
     source, home = tmp_path / "export", tmp_path / "home"
-    nested = pydicom.Dataset()
-    nested.PatientName, nested.PatientBirthDate = "DOE^JANE", "19700101"
-    paths = write_series(
-        source / "DOE^JANE" / "Jane Doe", blob(8, 40, 40), PatientName="DOE^JANE", PatientID="SN-12345",
-        OtherPatientNames="Jane Doe", PatientBirthDate="19700101", AccessionNumber="ACC4711",
-        ReferringPhysicianName="Dr Who", SeriesDescription="Jane Doe FLAIR", StudyDescription="ACC4711",
-        RequestAttributesSequence=[nested],
-    )  # fmt: skip
-    for path in paths:
-        made = pydicom.dcmread(path)
-        block = made.private_block(0x0019, "Jane Doe", create=True)
-        block.add_new(0x10, "LO", "DOE^JANE")
-        made.add_new(0x60000022, "LO", "Jane Doe")  # description of an overlay
-        made.add_new(0x60003000, "OW", b"DOE^JANE" * 25)
-        made.save_as(path)
+    plant(write_series(source / "DOE^JANE" / "Jane Doe", blob(8, 40, 40)))
     recipe = find_recipe("brain_tumor")[1]
     done = ingest(source, recipe, home)
     assert done.counts["accepted"] == 8

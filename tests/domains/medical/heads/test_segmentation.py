@@ -9,6 +9,7 @@ from torch import nn
 
 from domains.medical.entries import open_entry, open_label
 from domains.medical.heads import HEADS, segmentation
+from domains.medical.recipes import RECIPES
 from ssl_models.protocols import Batch
 from tests.lesion_entries import contract_for, write_entries
 
@@ -176,3 +177,18 @@ def test_heads__one_case_from_end_to_end(tmp_path, head):
     figures, _ = head.score(prediction, entry, label)
     assert 0 < figures[head.primary_metric] <= 1
     assert head.picture(entry, prediction, label).startswith(b"\x89PNG")
+
+
+def test_named__figures_and_picture_say_the_names_of_the_recipe(tmp_path):
+    recipe = RECIPES["brain_tumor"].changed({"data.label_classes": "[part_2, edema]"})
+    entry, label = write_entries(tmp_path, contract_for("3d", (8, 64, 64), num_classes=3))
+    truth = open_label(label).native
+    predicted = one_hot(np.where(truth == 2, 0, truth), 3)
+    head = HEADS["tumor"].named(HEADS["tumor"], recipe)
+    figures, _ = head.score(predicted, entry, label)
+    assert (figures["dice_part_2"], figures["dice_edema"]) == (1, 0)
+    assert (figures["lesion_sensitivity_part_2"], figures["lesion_sensitivity_edema"]) == (1, 0)
+    assert figures["volume_ml_part_2"] == pytest.approx((truth == 1).sum() * 20 / 1000) == figures["volume_ml"]
+    assert figures["dice"] == 0.5 and not any(key.endswith("_1") for key in figures)
+    assert head.picture(entry, predicted, label) != HEADS["tumor"].picture(entry, predicted, label)
+    assert HEADS["tumor"].named(HEADS["tumor"], RECIPES["brain_tumor"]) is HEADS["tumor"]  # one class needs no name
