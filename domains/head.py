@@ -16,7 +16,8 @@ from ssl_models.protocols import Batch
 
 Prediction = np.ndarray
 """(K, *S) float32 probabilities, background first, on the grid of the subject as read (before resampling); of a head
-that judges subjects as a whole (K,), a probability for each of its findings."""
+that judges subjects as a whole (K,), a probability for each of its findings; of one that gives boxes (N, 7), a score,
+then the first voxel along D, H, W and one past the last."""
 Evidence = np.ndarray
 """(K, *S) float32 in [0, 1], coarse or fine, over the very box of the subject's stored grid: where in the subject each
 finding's probability comes from, 1 at its strongest place and 0 where nothing speaks for it."""
@@ -98,6 +99,11 @@ class Head:
         return self.case_metric or self.primary_metric
 
     @property
+    def of_sets(self) -> bool:
+        """Whether the primary metric is one of sets of cases, so that a study must keep the details of each case."""
+        return bool(self.case_metric)
+
+    @property
     def dense(self) -> bool:
         """Whether predictions lie on a grid, so that a segmentation decoder fits and foreground can be expected."""
-        return self.stratum is None
+        return self.decoder is segmentation_decoder

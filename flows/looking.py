@@ -134,14 +134,18 @@ def summary(answer: dict[str, Any]) -> list[str]:
 
 
 def comparison(answer: dict[str, Any]) -> list[str]:
-    """Every metric of the model beside the trivial competitor, with 95 % intervals."""
+    """The metrics of the model beside the trivial competitor, with 95 % intervals, and how they are to be read.
+
+    Points of curves ("sensitivity_at_1", ...) are left to the report.
+    """
     trivial = answer["trivial"]
-    width = max(20, *map(len, answer["metrics"]))
-    lines = [f"{'metric':<{width}}  {'model':<32}  {trivial['name']}"]
-    for name, mine in answer["metrics"].items():
+    names = [name for name in answer["metrics"] if "_at_" not in name]
+    wide = max(20, *map(len, names))
+    lines = [f"{'metric':<{wide}}  {'model':<32}  {trivial['name']}"]
+    for name in names:
         theirs = trivial["metrics"].get(name)
-        lines.append(f"{name:<{width}}  {_figure(mine):<32}  {_figure(theirs) if theirs else ''}")
-    return lines
+        lines.append(f"{name:<{wide}}  {_figure(answer['metrics'][name]):<32}  {_figure(theirs) if theirs else ''}")
+    return lines + list(answer.get("summary", {}).get("notes", ()))
 
 
 def near_duplicates(encoder: Path) -> tuple[dict[str, Any] | None, list[str]]:

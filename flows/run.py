@@ -82,7 +82,8 @@ class Steps:
         from pipelines.evaluate import evaluate
 
         judged = evaluate(Path(self.answer["model_folder"]), self._home).to_json()
-        return {key: judged[key] for key in ("evaluation", "metrics", "trivial", "paired", "primary") if key in judged}
+        kept = ("evaluation", "metrics", "trivial", "paired", "primary", "summary")
+        return {key: judged[key] for key in kept if key in judged}
 
     def _register(self) -> Answer:
         from pipelines.register import register

@@ -52,7 +52,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
     Returns:
         `model`, its store key or None; `cases`, a `subject_id`, `group_id` and `score` each, with its `details` where
-        the head has metrics of sets; `seconds`.
+        the primary metric is one of sets; `seconds`.
     """
     started, home = time.monotonic(), Path(cell.home)
     recipe = cell.arm.recipe(cell.recipe)
@@ -127,15 +127,15 @@ def _scores(
         return {"cases": cases}
 
     disturbed = [arm.disturbed, WORDS[arm.disturbed]] if arm.disturbed else []  # its words tell its strength
-    key = store.key("scores", [judged, pairs, *(["details"] if head.pool else []), *disturbed])
+    key = store.key("scores", [judged, pairs, *(["details"] if head.of_sets else []), *disturbed])
     store.build("scores", key, write)
     cases: list[dict[str, Any]] = store.facts("scores", key)["cases"]
     return cases
 
 
 def _judged(head: Head, prediction: Prediction, entry: Path, label: Path) -> dict[str, Any]:
-    """The score by which cases are compared and, where sets are judged too, the details for that."""
-    if head.pool is None:
+    """The score by which cases are compared and, where that is no measure of a set, the details for one."""
+    if not head.of_sets:
         score, details = head.primary_score(prediction, entry, label), {}
     else:
         metrics, found = head.score(prediction, entry, label)

@@ -18,6 +18,7 @@ from domains.store import Store, write_atomically
 from pipelines import report_figures as figures
 from pipelines.archive_map import section as map_section
 from pipelines.report_data import flat, labels_in, sheet, words
+from pipelines.report_lesions import section as lesions
 from pipelines.report_set import of_the_set
 
 FEWEST_GROUPS = 3
@@ -79,8 +80,9 @@ def write_report(home: Path, *, evaluation: Path) -> Path:
             cases=_cases(lineage),
             ranked_by=ranked_by(result),
             pooled=result.get("pooled") or [],
-            froc=_froc(result),
             whole=of_the_set(result),
+            over_all=_over_all(result),
+            lesions=lesions(result),
             pretraining=_pretraining(lineage),
             sheets=_sheets(lineage, manifests),
             archive=_archive(lineage, manifests),
@@ -217,18 +219,13 @@ def ranked_by(result: Mapping[str, Any]) -> str:
     return metric
 
 
-def _froc(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures over all cases but those of subgroups, model and competitor side by side, and the model's FROC."""
+def _over_all(result: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Figures over all cases but those of subgroups, model and competitor side by side."""
     mine, theirs = (
         dict(flat({key: value for key, value in (of.get("summary") or {}).items() if key != "by"}))
         for of in (result, result["trivial"])
     )
-    rates = "sensitivity_at_"
-    points = [(float(k.rpartition(rates)[2]), v) for k, v in mine.items() if rates in k and v is not None]
-    figure = figures.curve(sorted(points), x_label="false positives per case", y_label="lesion sensitivity", dots=True)
-    caption = "Share of lesions found at a number of false positives per case (FROC)."
-    rows = [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
-    return {"rows": rows, "figure": figure, "caption": caption}
+    return [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
 
 
 def _pretraining(lineage: Lineage) -> dict[str, Any] | None:

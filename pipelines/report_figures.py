@@ -109,6 +109,45 @@ def reliability(points: Sequence[Sequence[float]]) -> Markup:
     return _svg(side, side, drawn, "reliability diagram")
 
 
+def lines(
+    drawn: Sequence[tuple[str, Sequence[tuple[float, float]], bool, bool]], *, ticks: Sequence[tuple[float, str]],
+    x_label: str, y_label: str,
+) -> Markup:  # fmt: skip
+    """Several lines of shares (0 to 1) on one axis, with their names below.
+
+    Args:
+        drawn: name, (x, y) points, whether it is in the accent's ink, whether it is dashed.
+        ticks: place on the x axis and what stands there; the first and last are its ends.
+    """
+    if not drawn:
+        return Markup("")
+    width, height, left, bottom, top = 460, 220, 52, 38, 10
+    x_low, x_high = ticks[0][0], ticks[-1][0]
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + (x - x_low) / (x_high - x_low) * (width - left - 12), height - bottom - y * (
+            height - bottom - top
+        )
+
+    parts = []
+    for y in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(_line(left, at(x_low, y)[1], width - 12, at(x_low, y)[1], SOFT, 0.5))
+        parts.append(_text(left - 6, at(x_low, y)[1] + 4, f"{y:g}", "end"))
+    parts += [_text(at(x, 0)[0], height - bottom + 16, text, "middle") for x, text in ticks]
+    for row, (name, points, accent, dashed) in enumerate(drawn):
+        ink, dash = ACCENT if accent else SOFT, "5 3" if dashed else "none"
+        parts.append(
+            Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2" stroke-dasharray="{}"/>').format(
+                _joined([at(x, y) for x, y in points]), ink, dash
+            )
+        )
+        y = height + 8 + 16 * row
+        parts += [_line(left, y, left + 28, y, ink, 2, dash=dash), _text(left + 36, y + 4, name, "start")]
+    parts.append(_text((left + width) / 2, height - 4, x_label, "middle"))
+    parts.append(_text(12, (height - bottom) / 2, y_label, "middle", turned=True))
+    return _svg(width, height + 16 * len(drawn) + 4, parts, f"{y_label} over {x_label}")
+
+
 def histogram(values: Sequence[float], label: str) -> Markup:
     """How often values fall into twelve equal bins, with the median marked."""
     known = sorted(float(value) for value in values if math.isfinite(value))

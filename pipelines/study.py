@@ -108,7 +108,7 @@ def _summary(
         for cell in cells for case in results[cell]["cases"]
     ]  # fmt: skip
     judged_by = {"primary": head.primary_metric, "domain": recipe.domain, "head": recipe.head,
-                 "ranked_by": head.ranked_by, "pooled": _pooled(head, cases)}  # fmt: skip
+                 "ranked_by": head.ranked_by, "pooled": head.of_sets}  # fmt: skip
     of_sets = OfSets.of(judged_by)
     table = [
         row for arm in arms for budget in dict.fromkeys(c.label_budget for c in cells if c.arm == arm)
@@ -140,11 +140,6 @@ def _best(table: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """The arm of these with the highest figure at the largest label budget."""
     rows = [row for row in table if row["arm"] in names and row["mean"] is not None]
     return str(max(rows, key=lambda row: (row["label_budget"], row["mean"]))["arm"]) if rows else ""
-
-
-def _pooled(head: Head, cases: Sequence[dict[str, Any]]) -> bool:
-    """Whether the primary metric is one of sets of cases."""
-    return head.pool is not None and head.primary_metric in head.pool([case["details"] for case in cases])
 
 
 def _row(cases: Cases, arm: Arm, budget: int | None, head: Head, of_sets: OfSets | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from domains.domain import Candidate, Case, CropSource, HandedOut, Raw, Scan
 from domains.head import Evidence, Prediction
 from domains.manifest import Contract, Subject
 from domains.medical import (
+    box_results,
     datasets,
     layout,
     preprocess,
@@ -96,8 +97,9 @@ def crops(
 def write_prediction(
     candidate: Candidate, prediction: Prediction, contract: Contract, folder: Path, evidence: Evidence | None = None
 ) -> list[Path]:
-    """Files for whoever asked for a prediction."""
-    module = xray_show if _prepared_as_xrays(contract) else results
+    """Files for whoever asked for a prediction: findings, boxes (N, 7) or a mask."""
+    without_mask = xray_show if _prepared_as_xrays(contract) else box_results
+    module = without_mask if prediction.ndim <= 2 else results
     return module.write_prediction(candidate, prediction, contract, folder, evidence)
 
 

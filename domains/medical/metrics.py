@@ -1,27 +1,18 @@
-"""Judging masks: Dice, surface distances, lesions found and missed, FROC."""
+"""Judging masks: Dice, surface distances, lesions found and missed."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.metrics import (
-    compute_froc_curve_data,
-    compute_hausdorff_distance,
-    compute_surface_dice,
-)
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
 TOLERANCE = {"mm": 2.0, "voxel": 1.0}
 """Of the surface Dice, by unit."""
-FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per scan at which the sensitivity is read."""
-CANDIDATE_THRESHOLD = 0.2
-"""Voxels above this probability are joined into candidates for the FROC."""
 
 
 def unit(spacing_mm: Sequence[float] | None) -> str:
@@ -103,60 +94,3 @@ def lesions(predicted: np.ndarray, reference: np.ndarray) -> dict[str, float]:
         "lesion_sensitivity": found / num_lesions if num_lesions else math.nan,
         "false_positives": float(num_predicted - hits),
     }
-
-
-def candidates(probability: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
-    """What the FROC needs of one scan, small enough to keep as JSON.
-
-    A candidate is a connected component of the voxels above 0.2; its score is its highest probability. A candidate
-    that touches a lesion finds it (the best such candidate counts), one that touches none is a false positive.
-
-    Args:
-        probability: (*S) float32 of any lesion, in [0, 1], after clean-up of specks or raw.
-        reference: (*S) bool.
-
-    Returns:
-        "lesions" (count), "hit_scores" (score of each lesion found), "false_scores" (score of each false positive).
-    """
-    lesion_map, num_lesions = components(reference)
-    candidate_map, num_candidates = components(probability > CANDIDATE_THRESHOLD)
-    if num_candidates == 0:
-        return {"lesions": num_lesions, "hit_scores": [], "false_scores": []}
-    scores = np.asarray(ndimage.maximum(probability, candidate_map, np.arange(1, num_candidates + 1)))
-    touching = (candidate_map > 0) & (lesion_map > 0)
-    pairs = np.unique(np.stack([lesion_map[touching], candidate_map[touching]]), axis=1)
-    hits: dict[int, float] = {}
-    for lesion, candidate in pairs.T.tolist():
-        hits[lesion] = max(hits.get(lesion, 0.0), float(scores[candidate - 1]))
-    false = np.setdiff1d(np.arange(1, num_candidates + 1), pairs[1])
-    return {
-        "lesions": num_lesions,
-        "hit_scores": [round(score, 4) for score in hits.values()],
-        "false_scores": [round(float(scores[f - 1]), 4) for f in false],
-    }
-
-
-def froc(details: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Lesion sensitivity at fixed numbers of false positives per scan, over all scans.
-
-    Args:
-        details: of each scan, what `candidates` gave.
-
-    Returns:
-        "sensitivity_at_0.125" ... "sensitivity_at_8" and their mean "froc", in [0, 1]; nan without lesions.
-
-    Source: Bandos et al. 2009 (FROC); Setio et al. 2017, arXiv:1612.08012 (the seven rates).
-    Differs: MONAI's curve leaves out the lowest score as an operating point; it is kept here. Between operating points
-        the curve is interpolated linearly, beyond the last one it stays level.
-    """
-    num_lesions = sum(int(d["lesions"]) for d in details)
-    if num_lesions == 0:
-        return {f"sensitivity_at_{rate:g}": math.nan for rate in FROC_RATES} | {"froc": math.nan}
-    hits = np.array([score for d in details for score in d["hit_scores"]])
-    false = np.array([score for d in details for score in d["false_scores"]])
-    # A false positive below every score is the lowest threshold in the real ones' place, and is never reached.
-    sentinel = np.append(false, -1.0)
-    rates, sensitivity = compute_froc_curve_data(sentinel, hits, num_lesions, len(details))
-    at = np.interp(FROC_RATES, rates[::-1], sensitivity[::-1])
-    figures = {f"sensitivity_at_{rate:g}": float(value) for rate, value in zip(FROC_RATES, at, strict=True)}
-    return figures | {"froc": float(at.mean())}

@@ -14,7 +14,8 @@ from domains.domain import Candidate
 from domains.errors import Refused
 from domains.head import Evidence, Prediction
 from domains.manifest import Contract
-from domains.medical import metrics, show
+from domains.medical import boxes, detection, metrics, show
+from domains.medical.box_results import answer, listed
 from domains.medical.heads.segmentation import clean_up
 from domains.medical.layout import stem
 from domains.medical.readers import write_mask
@@ -31,8 +32,8 @@ def write_prediction(
 
     `<image>_prediction.nii.gz` has the very shape and affine of the source (of a DICOM series: columns, rows, slices),
     `<image>_uncertainty.nii.gz` beside it holds the entropy in percent, `<image>_overlay.png` shows the mask,
-    `<image>_result.json` lists volumes and lesions (in ml and mm where the spacing is known, in voxels always) and one
-    figure of uncertainty for the case.
+    `<image>_result.json` says whether there is a lesion and in which slices, lists volumes, lesions and boxes (in ml
+    and mm only where the spacing is known), and has one figure of uncertainty for the case.
 
     Args:
         candidate: whose first image gives shape and affine.
@@ -50,13 +51,17 @@ def write_prediction(
     axes = space.axis_letters
     # canonical voxel -> RAS mm -> voxel of the source file
     to_source = np.linalg.inv(space.affine) @ space.canonical_affine
+    lesion = 1 - prediction[0]
+    labelled, scores = detection.candidates(lesion)
     name = stem(source) if is_nifti(source) else channel
     names = candidate.notes.get("classes") or [f"class {k}" for k in range(1, len(prediction))]
     result: dict[str, Any] = {
         "image": name,
         "spacing": "known" if volume.spacing_known else "nominal: no figure in mm or ml is given",
+        "found": answer(_by_slice(mask, lesion), float((lesion[mask > 0] if mask.any() else lesion).max()), to_source),
         "classes": {str(k): {"name": n, **_size(int((mask == k).sum()), spacing)} for k, n in enumerate(names, 1)},
         "lesions": _lesions(mask, prediction, spacing, to_source),
+        "boxes": listed(scores, boxes.around(labelled), space.affine if volume.spacing_known else None, to_source),
         "uncertainty": round(case_uncertainty(prediction, mask), 4),
     }
     below = folder / candidate.name
@@ -73,6 +78,11 @@ def write_prediction(
     paths[1].write_bytes(overlay)
     paths[2].write_text(json.dumps(result, indent=1) + "\n")
     return paths
+
+
+def _by_slice(mask: np.ndarray, lesion: np.ndarray) -> dict[int, float]:
+    """The slices with a voxel in the mask, and the highest probability of these in each."""
+    return {int(d): float(lesion[d][mask[d] > 0].max()) for d in np.flatnonzero((mask > 0).any((1, 2)))}
 
 
 def _seg(path: Path, mask: np.ndarray, candidate: Candidate, channel: str, names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import zlib
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from domains.manifest import Contract, Labels, Manifest, Record, Subject
 from domains.store import Store
 from pipelines.report import duration, write_report
 from pipelines.report_figures import number
+from pipelines.report_lesions import _drawn
 
 FILE_LIKE = '../../"><img src=https://evil.example/a.png onerror=alert(1)>.nii.gz'
 
@@ -100,9 +102,9 @@ def a_home(home: Path, **changes: Any) -> Path:
     result = {
         "schema_version": 1, "recipe": "brain_tumor", "model": model, "kind": "held-out", "within_group": False,
         "transductive": False, "primary": "dice", "metrics": {"dice": spread}, "half_width": 0.35,
-        "trivial": {"name": f"threshold {HOSTILE}", "metrics": {"dice": spread}, "summary": {"froc": 0.2}},
+        "trivial": {"name": f"threshold {HOSTILE}", "metrics": {"dice": spread}, "summary": {"uncertainty": 0.2}},
         "paired": {"dice": {"mean": 0.4, "low": 0.1, "high": 0.8, "n": 3}}, "seconds": 12.0, "manifest": data,
-        "summary": {"froc": 0.6, "sensitivity_at_1": 0.5, "sensitivity_at_8": 0.9}, "labels": labels, "cases": cases,
+        "summary": {"uncertainty": 0.6}, "labels": labels, "cases": cases,
     } | changes  # fmt: skip
     pictures = {f"cases/subject{i}.png": png() for i in range(4)}
     key = keep(store, "evaluate", "v" + json.dumps(changes), {"evaluation.json": result, **pictures})
@@ -144,8 +146,7 @@ def test_write_report__counts_add_up_and_sections_are_there(tmp_path):
     assert "1 h 2 min" in text and "3.4 %" in text and "987 MB" in text
     assert "Not a medical device" in text and "CC BY 4.0" in text
     labels = page.values("aria-label")
-    for figure in ("lesion sensitivity over false positives per case", "histogram of Shape [1]",
-                   "histogram of Label: Tumor fraction", "loss over step"):  # fmt: skip
+    for figure in ("histogram of Shape [1]", "histogram of Label: Tumor fraction", "loss over step"):  # fmt: skip
         assert figure in labels
     assert "resumed" in text and "Warning" not in text
 
@@ -232,6 +233,46 @@ def test_write_report__map_of_the_archive(tmp_path, monkeypatch):
     assert asked == [("pretrain", 6)] and HOSTILE not in text and "map" in page.values("id")
     assert "1 pairs of near-duplicates, 1 outliers" in page.text and "0.012" in page.text
     assert {"Subject one", "Subject two", "Subject odd"} <= set(page.values("alt"))
+
+
+def of_lesions(home: Path, **changes: Any) -> Path:
+    """An evaluation with a FROC, in which the model finds all lesions and the competitor half of them."""
+
+    def figures(froc: float) -> dict[str, Any]:
+        at = {f"{small}sensitivity_at_{rate}": {"mean": froc, "low": froc - 0.125, "high": froc, "n": 3}
+              for small in ("", "small_") for rate in ("0.125", "1", "8")}  # fmt: skip
+        same = {"mean": froc, "low": froc - 0.125, "high": froc, "n": 3}
+        return {"dice": {"mean": 0.5, "low": 0.2, "high": 0.9, "n": 3}, "froc": same, "small_froc": same, **at}
+
+    return a_home(
+        home,
+        metrics=figures(0.875),
+        trivial={"name": f"threshold {HOSTILE}", "metrics": figures(0.25), "summary": {}},
+        pooled=["froc", "sensitivity_at_1"],
+        summary={"notes": [f"the unit is the slice {HOSTILE}"], "froc_curve": [[0.0, 0.0], [0.0, 0.5], [2.0, 1.0]]},
+        **changes,
+    )
+
+
+def test_write_report__froc_as_a_curve_and_a_table(tmp_path):
+    text = write_report(tmp_path, evaluation=of_lesions(tmp_path)).read_text()
+    page = Page(text)
+    words = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", text)))  # cells apart
+    assert "share of lesions found over false positives per scan" in page.values("aria-label")
+    assert text.count("<polyline") == 3, "the curve of the model beside two losses; others have no curve"
+    assert "False positives per scan 1/8 1 8 mean" in words
+    assert "this model, all lesions 0.875 0.750 to 0.875" in words
+    assert "small lesions 0.250 0.125 to 0.250" in words
+    assert f"the unit is the slice {HOSTILE}" in page.text and HOSTILE not in text
+    assert "Sensitivity at 1" not in words and "FROC: of all cases together" in words
+    assert "#lesions" in page.values("href")
+
+
+def test_drawn__as_the_table_reads_it():
+    """On the logarithmic axis from 1/8 to 8: level at 0.5 up to the jump at one false positive."""
+    drawn = _drawn([[0.0, 0.0], [0.0, 0.5], [1.0, 0.5], [1.0, 1.0]], ["0.125", "8"])
+    assert drawn[0] == (-3.0, 0.5) and drawn[-1] == (3.0, 1.0)
+    assert all(y == (0.5 if x < 0 else 1.0) for x, y in drawn)
 
 
 def test_write_report__no_evaluation(tmp_path):

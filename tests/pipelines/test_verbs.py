@@ -123,7 +123,7 @@ def test_evaluate__result_says_everything(done: Done) -> None:
     assert 0 <= dice["low"] <= dice["mean"] <= dice["high"] <= 1
     assert dice["n"] == len(result["cases"]) > 0
     assert set(result["trivial"]["metrics"]) == set(result["metrics"])
-    assert "froc" in result["summary"]
+    assert {"froc", "slice_auroc", "box_map"} <= set(result["pooled"]) and "slice" in result["summary"]["notes"][0]
     for case in result["cases"]:
         assert (done.evaluation.folder / case["picture"]).read_bytes().startswith(b"\x89PNG")
     json.dumps(result, allow_nan=False)

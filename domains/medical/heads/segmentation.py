@@ -133,8 +133,8 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
     Returns:
         "dice", "hd95", "nsd" (means over the foreground classes), "lesion_sensitivity", "false_positives" and the
         predicted "volume_ml" or, where the spacing is not known, "volume_voxels" (of all classes together); with
-        several classes the same of each, "dice_1" ...; and the details "unit" (of hd95: "mm" or "voxel") and what the
-        FROC needs.
+        several classes the same of each, "dice_1" ...; and the details "unit" (of hd95: "mm" or "voxel"), sizes in
+        voxels, "dice" and "uncertainty".
     """
     truth = open_label(label)
     spacing = truth.native_spacing_mm if truth.spacing_known else None
@@ -151,7 +151,6 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
         "reference_voxels": int((reference > 0).sum()),
         "dice": figures["dice"],
         "uncertainty": case_uncertainty(prediction, predicted),
-        **metrics.candidates(1 - prediction[0], reference > 0),
     }
     return figures, details
 
@@ -192,9 +191,9 @@ def mean_dice(prediction: Prediction, folder: Path, label: Path) -> float:
 
 
 def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The FROC over all cases, the unit of the distances, and whether uncertainty tells where the mask is wrong."""
+    """The unit of the distances, and whether uncertainty tells where the mask is wrong."""
     units = sorted({str(d["unit"]) for d in details})
-    return {"unit": " and ".join(units), **metrics.froc(details), **how_telling(details)} if details else {}
+    return {"unit": " and ".join(units), **how_telling(details)} if details else {}
 
 
 def picture(

@@ -1,10 +1,9 @@
-"""Masks judged by hand, against NumPy, and against MONAI's FROC."""
+"""Masks judged by hand, and against NumPy."""
 
 import math
 
 import numpy as np
 import pytest
-from monai.metrics import compute_froc_curve_data, compute_froc_score
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
@@ -82,45 +81,3 @@ def test_lesions__golden():
     assert figures["lesions"] == 3 and figures["false_positives"] == 1
     assert figures["lesion_sensitivity"] == pytest.approx(2 / 3)
     assert math.isnan(metrics.lesions(predicted, np.zeros_like(reference))["lesion_sensitivity"])
-
-
-def test_candidates__scores():
-    probability = np.zeros((1, 8, 8), np.float32)
-    probability[0, 1, 1:3] = [0.3, 0.9]  # touches the lesion
-    probability[0, 6, 6] = 0.4  # does not
-    probability[0, 6, 0] = 0.1  # below the threshold
-    reference = block((1, 8, 8), 0, 1, slice(0, 2)) | block((1, 8, 8), 0, 3, slice(6, 8))
-    assert metrics.candidates(probability, reference) == {"lesions": 2, "hit_scores": [0.9], "false_scores": [0.4]}
-
-
-def test_froc__golden():
-    """Four lesions on two scans: 0.9 hit, 0.8 false, 0.7 hit, 0.6 false, 0.5 hit; one lesion is never found."""
-    details = [
-        {"lesions": 2, "hit_scores": [0.9, 0.5], "false_scores": [0.8]},
-        {"lesions": 2, "hit_scores": [0.7], "false_scores": [0.6]},
-    ]
-    figures = metrics.froc(details)
-    assert figures["sensitivity_at_0.5"] == pytest.approx(0.5)
-    assert figures["sensitivity_at_1"] == pytest.approx(0.75)  # the lowest score counts: MONAI alone drops it
-    assert figures["sensitivity_at_8"] == pytest.approx(0.75)
-    assert figures["sensitivity_at_0.25"] == pytest.approx(0.25)  # level from 0 to 0.5, where it jumps
-    assert math.isnan(metrics.froc([{"lesions": 0, "hit_scores": [], "false_scores": [0.4]}])["froc"])
-
-
-def test_froc__agrees_with_monai():
-    rng = np.random.default_rng(0)
-    hits, false = rng.random(30).round(3), rng.random(200).round(3)
-    false[0] = 0.0  # the lowest score, so that MONAI's missing operating point costs one false positive only
-    rates, sensitivity = compute_froc_curve_data(false, hits, 40, 20)
-    expected = compute_froc_score(rates, sensitivity, metrics.FROC_RATES)
-    figures = metrics.froc(
-        [{"lesions": 40, "hit_scores": hits, "false_scores": false}]
-        + 19 * [{"lesions": 0, "hit_scores": [], "false_scores": []}]
-    )
-    assert figures["froc"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_froc__perfect_and_blind():
-    perfect = metrics.froc([{"lesions": 1, "hit_scores": [1.0], "false_scores": []}])
-    blind = metrics.froc([{"lesions": 1, "hit_scores": [], "false_scores": [0.9]}])
-    assert perfect["froc"] == 1.0 and blind["froc"] == 0.0

@@ -44,7 +44,30 @@ def test_write_prediction__on_the_source_grid(tmp_path, notes):
     assert result["uncertainty"] == pytest.approx(0.2864, abs=1e-4)
     (only,) = result["lesions"]
     assert only["voxels"] == 120 and only["centre_voxel"] == [6.0, 3.0, 9.5] and only["max_probability"] == 0.95
+    assert result["found"]["lesion"] is True and result["found"]["probability"] == 0.95
+    assert result["found"]["slice_axis"] == 1  # 5 mm apart along the second axis of the file
+    assert result["found"]["slices"] == [{"slice": n, "probability": 0.95} for n in (2, 3, 4)]
+    (box,) = result["boxes"]
+    assert box["score"] == 0.95 and box["first_voxel"] == [4, 2, 6] and box["last_voxel"] == [8, 4, 13]
+    if notes:
+        assert not {"centre_ras_mm", "size_mm"} & set(box)
+    else:  # centre voxel (6, 3, 9.5)
+        assert box["centre_ras_mm"] == [30 - 12, 40 - 19, -10 + 15] and box["size_mm"] == [10, 15, 16]
     if notes:
         assert "ml" not in only and "volume_ml" not in json.dumps(result) and "nominal" in result["spacing"]
     else:
         assert only["volume_ml"] == pytest.approx(2.4) and result["classes"]["1"]["volume_ml"] == pytest.approx(2.4)
+
+
+def test_write_prediction__nothing_found(tmp_path):
+    source = tmp_path / "flair.nii.gz"
+    source_file(source)
+    likely = np.full(read_volume(source).data[0].shape, 0.1, np.float32)
+    likely[0, 3, 3] = 0.4  # a candidate that no mask has
+    candidate = Candidate(name="p", group="p", images={"flair": source}, notes={})
+    paths = write_prediction(candidate, np.stack([1 - likely, likely]), contract_for("2d", (64, 64)), tmp_path / "out")
+    result = json.loads(paths[2].read_text())
+    found = result["found"]
+    assert not found["lesion"] and found["probability"] == 0.4 and found["slices"] == []
+    assert "not calibrated" in found["note"]
+    assert [box["score"] for box in result["boxes"]] == [0.4] and result["lesions"] == []

@@ -118,9 +118,25 @@ def test_score__units_follow_the_spacing(tmp_path, spacing_known):
 def test_score__nothing_predicted(tmp_path):
     contract = contract_for("2d", (64, 64))
     entry, label = write_entries(tmp_path, contract)
-    figures, details = segmentation.score(one_hot(np.zeros((8, 64, 64)), 2), entry, label)
+    figures, details = HEADS["tumor"].score(one_hot(np.zeros((8, 64, 64)), 2), entry, label)
     assert figures["dice"] == 0 and figures["lesion_sensitivity"] == 0 and math.isnan(figures["hd95"])
-    assert segmentation.summarise([details])["froc"] == 0
+    pooled = HEADS["tumor"].pool([details])
+    assert pooled["froc"] == pooled["box_map"] == 0 and pooled["slice_auroc"] == 0.5
+
+
+def test_tumor__finds_the_lesion_its_box_and_its_slices(tmp_path):
+    """Its 867 voxels have 17 ml, a ball of 32 mm; where nothing is known in mm, so few voxels are small."""
+    contract = contract_for("2d", (64, 64))
+    for known, small in ((True, False), (False, True)):
+        (tmp_path / str(known)).mkdir()
+        entry, label = write_entries(tmp_path / str(known), contract, spacing_known=known)
+        truth = open_label(label).native
+        figures, details = HEADS["tumor"].score(one_hot(truth, 2), entry, label)
+        assert math.isnan(figures["small_lesion_sensitivity"]) == (not small)
+        assert details["lesions"] == [{"small": small, "score": 1.0}]
+        pooled, summary = HEADS["tumor"].pool([details]), HEADS["tumor"].summarise([details])
+        assert pooled["froc"] == pooled["box_map"] == pooled["slice_auroc"] == 1
+        assert ("10 mm across" in summary["notes"][1]) == known and ("2000 voxels" in summary["notes"][1]) != known
 
 
 def test_score__several_classes(tmp_path):
