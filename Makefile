@@ -44,10 +44,11 @@ study-objectives: $(INSTALLED)
 	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --screen --label-budgets 5 --set finetune.steps=300
 	$(BIN)/selfsight study chest_xray $(XRAYS) --arms "view + age + sex,scratch,simclr,jigsaw" --label-budgets 10,40,360 \
 		--robustness $(SHORT) --set finetune.steps=150
-	$(BIN)/selfsight study chest_xray $(XRAYS) --arms "view + age + sex,scratch,simclr" --label-budgets 10 --draws 2 \
+	$(BIN)/selfsight study chest_xray $(XRAYS) --arms "view + age + sex,scratch,simclr" --label-budgets 10,40,360 --draws 2 \
 		$(SHORT) --set finetune.steps=150
 	$(BIN)/selfsight study road_scene $(ROADS) --arms "sky over buildings over road,scratch,mae" --label-budgets 5,20,100 \
-		$(SHORT) --set finetune.steps=200
+		$(SHORT) --set finetune.steps=600
+	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --arms scratch,mae --label-budgets 5 --robustness --set finetune.steps=300
 	$(BIN)/selfsight study hippocampus $(HIPPOCAMPUS) --arms scratch,mae --label-budgets 5 --set size=small --set finetune.steps=300
 	SELFSIGHT_LONGER=5 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ssl_models/objectives -k learn -s  # long learning tests
 
