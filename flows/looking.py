@@ -139,7 +139,7 @@ def comparison(answer: dict[str, Any]) -> list[str]:
     Points of curves ("sensitivity_at_1", ...) are left to the report.
     """
     trivial = answer["trivial"]
-    names = [name for name in answer["metrics"] if "_at_" not in name]
+    names = [name for name in answer["metrics"] if "sensitivity_at_" not in name]
     wide = max(20, *map(len, names))
     lines = [f"{'metric':<{wide}}  {'model':<32}  {trivial['name']}"]
     for name in names:

@@ -65,8 +65,9 @@ def near_duplicates(store: Store, domain: Domain, subjects: Sequence[Subject]) -
         for start in range(0, len(at), ROWS):
             alike = rows[start : start + ROWS] @ rows.T
             for i, j in np.argwhere(np.triu(alike >= ALIKE, k=1 + start)):
-                one, other = subjects[at[start + i]], subjects[at[j]]
-                found.append(Pair((one.subject_id, other.subject_id), (one.group_id, other.group_id), float(alike[i, j])))  # fmt: skip  # noqa: E501
+                both = subjects[at[start + i]], subjects[at[j]]
+                ids, groups = (both[0].subject_id, both[1].subject_id), (both[0].group_id, both[1].group_id)
+                found.append(Pair(ids, groups, float(alike[i, j])))
     return sorted(found, key=lambda pair: -pair.correlation)
 
 

@@ -318,7 +318,7 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
 
 
 def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[_Taken]:
-    """Refuses a subject whose decoded content another subject already has; the first in order stays."""
+    """Refuses a subject whose decoded content another one already has, and leaves its label; the first stays."""
     first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
     kept = []
     for one in taken:
@@ -326,8 +326,11 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mappin
             original = first.setdefault(one.subject.content_digest, one.subject.subject_id)
             if original != one.subject.subject_id:
                 reason = f"same content as subject {original}"
-                records = [Record(file_id=r.file_id, verdict="refused", reason=reason) for r in one.records]
-                one = _Taken(records, refused=[(paths[r.file_id], reason) for r in records])
+                images = [Record(file_id=r.file_id, verdict="refused", reason=reason)
+                          for r in one.records if r.verdict == "accepted"]  # fmt: skip
+                rest = [Record(file_id=r.file_id, verdict="ignored", reason=f"its image has the {reason}")
+                        for r in one.records if r.verdict != "accepted"]  # fmt: skip
+                one = _Taken(images + rest, refused=[(paths[r.file_id], reason) for r in images])
         kept.append(one)
     return kept
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from domains.identity import Identity
 from domains.manifest import Manifest
 from pipelines.intervals import interval
 from pipelines.models import Loaded
@@ -58,7 +57,7 @@ def model_card(
             *_archive(loaded, manifest),
         ],
         "Licence": [
-            *(f"- Data{_named(name)}: {statement}." for name, statement in lineage.get("sources", {}).items()),
+            *(f"- Data `{name}`: {statement}." for name, statement in lineage.get("sources", {}).items()),
             "- Weights: none of their own is stated. What the licence of the data, or of weights they started from, "
             "forbids, it may forbid of these weights too.",
         ],
@@ -79,12 +78,6 @@ def _input(loaded: Loaded) -> str:
     rules = loaded.contract.rules
     channels = ", ".join(rules.get("channels", ())) or f"{loaded.contract.in_channels} channels"
     return f"{loaded.recipe.domain} images with channels {channels}"
-
-
-def _named(source: str) -> str:
-    """Where the key is, the name of a source; an id says nothing to a reader."""
-    name = Identity().whois([source]).get(source, "")
-    return f" of {name}" if name else ""
 
 
 def _archive(loaded: Loaded, manifest: Manifest | None) -> list[str]:

@@ -11,7 +11,7 @@ FEWEST = 10
 NAMED = f"{100 * SENSITIVITY:.0f}_percent_sensitivity"
 CONFIDENCE = 0.75
 """Below this probability of its likelier answer (yes or no) a model says that it does not know."""
-READING = (
+NOTES = (
     f"Specificity at {SENSITIVITY:.0%} sensitivity is the reading off the ROC curve: its threshold was chosen on the "
     "very cases it is judged on, which is optimistic, and no one can have set it before.",
     "Cross-fitted: the evaluated patients are halved, the threshold that finds "

@@ -94,10 +94,12 @@ def test_ingest__unchanged_files_are_not_read_again(
 
 def test_ingest__same_content_twice__second_is_refused(tmp_path: Path, recipe: Recipe) -> None:
     for name in ("a", "b"):
-        write_nifti(tmp_path / "archive" / name / "flair.nii.gz", seed=1)
+        image = write_nifti(tmp_path / "archive" / name / "flair.nii.gz", seed=1)
+    (image.parent / "mask.nii.gz").write_bytes(image.read_bytes())
     done = ingest(tmp_path / "archive", recipe, tmp_path / "home")
-    assert (done.counts["accepted"], done.counts["refused"]) == (1, 1)
-    assert "same content" in done.refused[0][1]
+    assert (done.counts["accepted"], done.counts["refused"], done.counts["ignored"]) == (1, 1, 1)
+    [(path, reason)] = done.refused
+    assert path == str(image) and "same content" in reason
 
 
 def test_ingest__nothing_usable__one_clear_sentence(tmp_path: Path, recipe: Recipe) -> None:

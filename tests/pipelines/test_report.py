@@ -186,7 +186,7 @@ def test_number__three_digits(value, text):
 
 def test_write_report__subgroups_in_a_table_and_reliability(tmp_path):
     groups = {"view AP": {"cases": 7, "auroc": 0.61}, "view PA": {"cases": 3, "auroc": None}}
-    mine = {"by": groups, "reliability": [[0.1, 0.0, 8], [0.9, 1.0, 2]], "reading": [f"Read {HOSTILE}."], "froc": 0.6}
+    mine = {"by": groups, "reliability": [[0.1, 0.0, 8], [0.9, 1.0, 2]], "notes": [f"Read {HOSTILE}."], "froc": 0.6}
     others = {"name": "rule", "metrics": {"dice": {"mean": 0.1, "low": 0.1, "high": 0.1, "n": 3}},
               "summary": {"by": {"view AP": {"cases": 7, "auroc": 0.55}}}}  # fmt: skip
     text = write_report(tmp_path, evaluation=a_home(tmp_path, summary=mine, trivial=others)).read_text()

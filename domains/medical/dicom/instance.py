@@ -128,7 +128,7 @@ def _read(path: Path, **options: Any) -> Dataset:
         warnings.simplefilter("ignore")  # of values that break the rules of their type: they are checked where used
         try:
             found = pydicom.dcmread(path, force=True, **options)
-            list(found)  # values are parsed when they are looked at: all of them, here
+            list(found.iterall())  # values are parsed when they are looked at: all of them, nested ones too, here
         except BROKEN as error:
             raise Refused(f"damaged DICOM file ({type(error).__name__})") from None
     if not len(found):

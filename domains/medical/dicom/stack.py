@@ -113,7 +113,7 @@ def _flat(shared: Dataset, frame: Dataset) -> Dataset:
 def _slice(instance: Instance, frame: int, plane: Any) -> Slice:
     if "ImagePositionPatient" not in plane or "ImageOrientationPatient" not in plane:
         raise Refused("it does not say where it lies (no position or orientation)")
-    position = np.array([float(v) for v in plane.ImagePositionPatient])
+    position = np.array([float(v) for v in plane.ImagePositionPatient]).reshape(3)
     directions = np.array([float(v) for v in plane.ImageOrientationPatient]).reshape(2, 3)
     lengths = np.linalg.norm(directions, axis=1)
     if not (

@@ -148,7 +148,7 @@ def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "by": groups,
         "reliability": [list(point) for point in points],
         f"threshold_for_{decisions.NAMED}": {name: t if np.isfinite(t) else None for name, t in at.items()},
-        "reading": list(decisions.READING),
+        "notes": list(decisions.NOTES),
     }
 
 

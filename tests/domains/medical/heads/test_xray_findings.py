@@ -146,7 +146,7 @@ def test_summarise__subgroups_and_reliability():
 def test_summarise__threshold_on_all_cases_and_how_to_read_it():
     found = HEAD.summarise(details_of([0.9, 0.1, 0.8, 0.3], [1, 0, 0, 1], ["AP", "AP", "PA", "PA"]))
     assert found["threshold_for_90_percent_sensitivity"] == {"pneumonia": 0.3}
-    assert any("optimistic" in sentence for sentence in found["reading"])
+    assert any("optimistic" in sentence for sentence in found["notes"])
     none = HEAD.summarise(details_of([0.9], [0], ["AP"]))
     assert none["threshold_for_90_percent_sensitivity"] == {"pneumonia": None}
 
