@@ -225,7 +225,8 @@ def _over_all(result: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         dict(flat({key: value for key, value in (of.get("summary") or {}).items() if key != "by"}))
         for of in (result, result["trivial"])
     )
-    return [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
+    rows = [(k, v, theirs.get(k)) for k, v in mine.items() if isinstance(v, int | float | None)]
+    return [row for row in rows if row[1:] != (None, None)]
 
 
 def _pretraining(lineage: Lineage) -> dict[str, Any] | None:

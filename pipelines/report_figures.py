@@ -194,7 +194,7 @@ def intervals(rows: Sequence[tuple[str, float | None, float | None, float | None
     if not known:
         return Markup("")
     low, high = _padded([*known, 0.0] if zero else known)
-    width, left, row = 620, 190, 28
+    width, left, row = 760, 330, 28
     height = row * len(rows) + 26
 
     def at(value: float) -> float:
