@@ -111,7 +111,7 @@ class Crops:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         [indices] = clip_indices(entry.pts_seconds, np.array([start]), self._frames, self._frames_per_second)
         rows, columns = self._window(entry.shape, draw)
-        frames = np.stack([entry.frames[i, rows, columns] for i in indices])
+        frames = entry.read(indices, rows, columns)
         classes = None if label is None else np.stack([label[i, rows, columns] for i in indices])
         if self._augment:
             frames, classes, _ = augment(frames, classes, self._shape, draw)

@@ -36,13 +36,21 @@ class Entry:
 
     def __init__(self, folder: Path) -> None:
         self.grid = Grid.load(folder)
-        self.frames: np.ndarray = np.load(folder / "frames.npy", mmap_mode="r")
+        self._frames: np.ndarray = np.load(folder / "frames.npy", mmap_mode="r")
         self.pts_seconds: np.ndarray = np.load(folder / "pts_seconds.npy")
+
+    def __len__(self) -> int:
+        """How many frames."""
+        return len(self.pts_seconds)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) of the stored frames."""
         return self.grid.stored_shape
+
+    def read(self, indices: Sequence[int], rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """(N, H, W, 3) uint8: the frames with these indices in [0, len(entry)), or a window of each."""
+        return np.stack([self._frames[i, rows, columns] for i in indices])
 
 
 def open_entry(folder: Path) -> Entry:
@@ -68,8 +76,8 @@ def glance(folder: Path) -> np.ndarray:
     import torch
     from torch.nn import functional as F
 
-    frames = open_entry(folder).frames
-    some = frames[np.unique(np.linspace(0, len(frames) - 1, 8).round().astype(int))].mean(-1, dtype=np.float32)
+    entry = open_entry(folder)
+    some = entry.read(np.unique(np.linspace(0, len(entry) - 1, 8).round().astype(int))).mean(-1, dtype=np.float32)
     return F.adaptive_avg_pool2d(torch.from_numpy(some)[None], (64, 64)).numpy()
 
 

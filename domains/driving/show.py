@@ -28,8 +28,8 @@ SHOWN_FRAMES = 4
 
 def thumbnail(folder: Path) -> bytes:
     """Small PNG of a subject entry: the frame, or a few of a recording's, evenly spaced."""
-    frames = open_entry(folder).frames
-    some = frames[np.unique(np.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().astype(int))]
+    entry = open_entry(folder)
+    some = entry.read(np.unique(np.linspace(0, len(entry) - 1, SHOWN_FRAMES).round().astype(int)))
     image = Image.fromarray(np.concatenate(list(some), axis=1))
     image.thumbnail((480, 180))
     file = io.BytesIO()
@@ -39,16 +39,16 @@ def thumbnail(folder: Path) -> bytes:
 
 def judged(folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
     """PNG of a frame (of a recording: a labelled one near its middle) as it is, as predicted, and as labelled."""
-    frames, classes = open_entry(folder).frames, prediction.argmax(0).astype(np.uint8)
+    entry, classes = open_entry(folder), prediction.argmax(0).astype(np.uint8)
     reference = None if label is None else judged_label(label)
     at = 0
     if classes.ndim == 3:
-        at = _middle(reference) if reference is not None else len(frames) // 2
+        at = _middle(reference) if reference is not None else len(entry) // 2
         classes, reference = classes[at], None if reference is None else reference[at]
-    shape = frames.shape[1:3]
-    columns = {"frame": frames[at], "prediction": coloured(frames[at], scaled_label(classes, shape), len(prediction))}
+    [frame], shape = entry.read([at]), entry.shape
+    columns = {"frame": frame, "prediction": coloured(frame, scaled_label(classes, shape), len(prediction))}
     if reference is not None:
-        columns["reference"] = coloured(frames[at], scaled_label(reference, shape), len(prediction))
+        columns["reference"] = coloured(frame, scaled_label(reference, shape), len(prediction))
     return _with_legend(columns, len(prediction))
 
 

@@ -45,7 +45,7 @@ def cross_entropy(logits: Tensor, batch: Batch, weights: Sequence[float] | None 
 def predict_frame(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
     """(K, H, W) float32 class probabilities of a frame on its source's own pixels, from overlapping windows."""
     entry = open_entry(folder)
-    image = normalised(entry.frames[:1], contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
+    image = normalised(entry.read([0]), contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
     probabilities = _infer(model, image, contract)
     scaled = F.interpolate(probabilities[None], entry.grid.native_shape, mode="bilinear", align_corners=False)[0]
     return (scaled / scaled.sum(0)).numpy()
@@ -64,7 +64,7 @@ def predict_recording(model: nn.Module, folder: Path, contract: Contract) -> Pre
     indices = np.pad(indices, (0, -len(indices) % length), mode="edge")
     clips = []
     for start in range(0, len(indices), length):
-        frames = np.stack([entry.frames[i] for i in indices[start : start + length]])
+        frames = entry.read(indices[start : start + length])
         clip = normalised(frames, contract.rules["colour_mean"], contract.rules["colour_deviation"])
         clips.append(_infer(model, clip, contract).numpy())
     found: Prediction = np.concatenate(clips, axis=1)[:, nearest(times, pts)]

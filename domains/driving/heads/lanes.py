@@ -30,7 +30,8 @@ def loss(logits: Tensor, batch: Batch) -> Tensor:
 
 def bright_strips(entry: Path, contract: Contract) -> Prediction:
     """(2, T, H, W): what is brighter than its surroundings in its row, in the lower half of each frame."""
-    grey = np.asarray(open_entry(entry).frames).mean(-1, dtype=np.float32) / 255
+    recording = open_entry(entry)
+    grey = recording.read(range(len(recording))).mean(-1, dtype=np.float32) / 255
     around = ndimage.uniform_filter1d(grey, size=max(3, grey.shape[2] // 8), axis=2)
     lane = 1 / (1 + np.exp(-(grey - around - BRIGHTER) * 100))
     lane[:, : grey.shape[1] // 2] = 0

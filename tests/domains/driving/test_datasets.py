@@ -52,7 +52,7 @@ def test_batch__single_frames_have_no_time(frames):
 
 def test_batch__plain_crops_are_windows_of_the_store(frames):
     entry = open_entry(frames.entries[0])
-    whole = normalised(entry.frames[:], MEAN, DEVIATION)[:, 0]
+    whole = normalised(entry.read([0]), MEAN, DEVIATION)[:, 0]
     labels = np.load(frames.labels[0] / "label.npy")[0]
     batch = frames.crops(labelled=True).batch([0], [5])
     windows = np.lib.stride_tricks.sliding_window_view(whole[0], (96, 128))
