@@ -1,0 +1,168 @@
+"""A model on a recording as a stream: decoding, the model and drawing overlap, and a few frames are all that is held.
+
+Beside the overlay video it writes a line a frame, the worst moments (where the model was least sure), how long each
+step took, and a contact sheet. Memory does not grow with the length of the recording.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from domains.domain import Candidate, FramePredictor
+from domains.driving.ahead import ahead
+from domains.driving.clips import nearest
+from domains.driving.heads import PER_FRAME
+from domains.driving.latency import Latency
+from domains.driving.moments import Spread, Worst, contact_sheet
+from domains.driving.overlay_video import OverlayVideo
+from domains.driving.preprocess import scaled
+from domains.driving.readers import Frame, image_frames, video_frames
+from domains.errors import Refused
+from domains.manifest import Contract
+
+FRAMES_AT_ONCE = 4
+"""That a model of single frames gets together."""
+AHEAD = 2
+"""Batches that each step may be in front of the next one."""
+WORST, WORST_APART_SECONDS = 8, 1.0
+"""Moments that are listed, and how far two of them are apart at least."""
+SPREAD = 8
+"""Frames of a contact sheet, at least."""
+
+Frames = Sequence[Frame]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A frame and what the head says of it."""
+
+    frame: Frame
+    prediction: Any
+
+
+def stream(recording: Candidate, predict: FramePredictor, contract: Contract, head: str, folder: Path) -> list[Path]:
+    """Writes what a model says of every frame of a recording, as a stream.
+
+    `<name>_overlay.mp4` has the source's size and times; `<name>_frames.jsonl` a line a frame with `pts_seconds` (from
+    the first frame) and the head's findings in source pixels; `<name>_summary.json` the worst moments, the latency of
+    each step and what was wrong with the file; `<name>_contact.png` a sheet of frames.
+
+    Args:
+        recording: a video file, or numbered frames; its name is that of the outputs below the folder.
+        predict: the model.
+        contract: of the model.
+        head: its name.
+        folder: where to write.
+
+    Raises:
+        Refused: it cannot be read, or has no frame.
+    """
+    place, damage, latency = folder / recording.name, Counter[str](), Latency()
+    frames = _frames(recording, damage)
+    batches = _clips(frames, contract) if contract.time_axis else _few(frames)
+    decoded = ahead(latency.timed("decode", batches, len), AHEAD)
+    said = ahead(_said(decoded, predict, contract, latency), AHEAD)
+    ends = ("overlay.mp4", "frames.jsonl", "summary.json", "contact.png")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    video, lines, summary, sheet = (place.with_name(f"{place.name}_{end}") for end in ends)
+    spread, worst = Spread(SPREAD), Worst(WORST, WORST_APART_SECONDS)
+    with OverlayVideo(video) as overlay, lines.open("w") as out:
+        number, last = _drawn(said, head, contract, overlay, out, (spread, worst), latency)
+    if not number:
+        video.unlink()
+        lines.unlink()
+        raise Refused("no frame could be decoded")
+    facts = {
+        "frames": number, "seconds": round(last, 3), "head": head, "damage": dict(damage),
+        "milliseconds_per_frame": latency.percentiles(), "worst_moments": worst.listed(),
+    }  # fmt: skip
+    summary.write_text(json.dumps(facts, indent=1) + "\n")
+    sheet.write_bytes(contact_sheet(spread.moments(), worst.moments()))
+    return [video, lines, summary, sheet]
+
+
+def _drawn(
+    said: Iterable[Sequence[Said]], head: str, contract: Contract, overlay: OverlayVideo, out: Any,
+    kept: Sequence[Spread | Worst], latency: Latency,
+) -> tuple[int, float]:  # fmt: skip
+    """Draws and writes; how many frames there were, and the last one's seconds from the first."""
+    says, first, number, seconds = PER_FRAME[head], None, 0, 0.0
+    for batch in said:
+        started = time.perf_counter()
+        for one in batch:
+            first = one.frame.seconds if first is None else first
+            seconds = one.frame.seconds - first
+            drawn = says.drawn(one.frame.rgb, one.prediction, contract)
+            overlay.write(drawn, seconds)
+            line = {"frame": number, "pts_seconds": round(seconds, 6), **says.as_json(one.prediction)}
+            out.write(json.dumps(line) + "\n")
+            for keeper in kept:
+                keeper.see(number, seconds, says.confidence(one.prediction), drawn)
+            number += 1
+        latency.add("draw and write", time.perf_counter() - started, len(batch))
+    return number, seconds
+
+
+def _said(
+    decoded: Iterable[Frames], predict: FramePredictor, contract: Contract, latency: Latency
+) -> Iterator[list[Said]]:
+    """What the model says of each frame; of a clip's, which are the nearest to its times, also of those between."""
+    for frames in decoded:
+        started = time.perf_counter()
+        chosen = np.arange(len(frames))
+        pts = np.array([frame.seconds for frame in frames])
+        if contract.time_axis:
+            times = pts[0] + np.arange(contract.crop_shape[0]) / contract.rules["frames_per_second"]
+            chosen = nearest(pts, times)
+        size = tuple(contract.rules["size"])
+        stored = {int(i): scaled(frames[i].rgb, (size[0], size[1])) for i in np.unique(chosen)}
+        native = frames[0].rgb.shape
+        found = predict(np.stack([stored[int(i)] for i in chosen]), (native[0], native[1]))
+        latency.add("scale and model", time.perf_counter() - started, len(frames))
+        at = nearest(pts[chosen], pts) if contract.time_axis else chosen
+        yield [Said(frame, found[int(i)]) for frame, i in zip(frames, at, strict=True)]
+
+
+def whole(candidate: Candidate) -> Candidate | None:
+    """The recording that a candidate is a part of, or None of a still."""
+    if "frame" in candidate.images:
+        return None
+    return candidate
+
+
+def _frames(recording: Candidate, damage: Counter[str]) -> Iterator[Frame]:
+    if "video" in recording.images:
+        return video_frames(recording.images["video"], damage)
+    return image_frames(list(recording.images.values()), recording.notes["seconds"])
+
+
+def _few(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == FRAMES_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _clips(frames: Iterable[Frame], contract: Contract) -> Iterator[list[Frame]]:
+    """Frames as long as a clip of the contract lasts; the last clip may be shorter."""
+    span = contract.crop_shape[0] / contract.rules["frames_per_second"]
+    batch: list[Frame] = []
+    for frame in frames:
+        if batch and frame.seconds - batch[0].seconds >= span - 1e-6:
+            yield batch
+            batch = []
+        batch.append(frame)
+    if batch:
+        yield batch
