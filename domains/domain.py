@@ -156,10 +156,10 @@ class Domain:
     """Subject entry -> (C, D, H, W) of a fixed small shape, the whole subject (1 for an axis that it has not): what
     near-duplicates are told by. None: they are not looked for."""
     recording: Callable[[Candidate], Candidate | None] = lambda candidate: None
-    """The whole recording that a candidate is a part of, which `predict` takes as a stream; None: it is no such part."""
+    """The whole recording that a candidate is a part of, which `predict` takes as a stream; None: no part of one."""
     stream: Callable[[Candidate, FramePredictor, Contract, str, Path], list[Path]] | None = None
-    """Recording, model, contract, name of the head, folder -> files of what the model says of each of its frames. Memory
-    does not grow with its length. Raises Refused."""
+    """Recording, model, contract, name of the head, folder -> files of what the model says of each of its frames.
+    Memory does not grow with its length. Raises Refused."""
     hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
     """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
     beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""

@@ -1,4 +1,4 @@
-"""How long each step takes a frame, as percentiles; a histogram, so that it stays small however many frames there are."""
+"""How long each step takes a frame, as percentiles of a histogram: it stays small however many frames there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a recording of any length: a few frames evenly spread over it, and its worst moments, as thumbnails."""
+"""What is kept of a recording of any length, as thumbnails: frames evenly spread over it, and its worst moments."""
 
 from __future__ import annotations
 
