@@ -26,8 +26,8 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         home: unused by the prediction itself, holds temporary arrays on the same disk.
 
     Returns:
-        One dict a subject or recording: `input`, `files` written, or `refused` with the reason; and one for each file of
-        a folder that was refused before it became a subject.
+        One dict a subject or recording: `input`, `files` written, or `refused` with the reason; and one for each file
+        of a folder that was refused before it became a subject.
 
     Raises:
         UsageError: an input is not there.
