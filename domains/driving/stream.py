@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import numpy as np
 from domains.domain import Candidate, FramePredictor
 from domains.driving.ahead import ahead
 from domains.driving.clips import nearest
+from domains.driving.entries import covering
 from domains.driving.heads import PER_FRAME
 from domains.driving.latency import Latency
 from domains.driving.moments import Spread, Worst, contact_sheet
 from domains.driving.overlay_video import OverlayVideo
-from domains.driving.preprocess import scaled
-from domains.driving.readers import Frame, image_frames, video_frames
+from domains.driving.parts import PART_MARK
+from domains.driving.recording import even, source_pictures
+from domains.driving.stored_video import Scaler
 from domains.errors import Refused
 from domains.manifest import Contract
 
@@ -37,14 +39,23 @@ WORST, WORST_APART_SECONDS = 8, 1.0
 SPREAD = 8
 """Frames of a contact sheet, at least."""
 
-Frames = Sequence[Frame]
+
+@dataclass(frozen=True)
+class Seen:
+    """A decoded frame."""
+
+    rgb: np.ndarray
+    """(H, W, 3) uint8 as in the source, upright."""
+    stored: np.ndarray
+    """The same on the stored grid, as a model gets it."""
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Said:
     """A frame and what the head says of it."""
 
-    frame: Frame
+    frame: Seen
     prediction: Any
 
 
@@ -66,7 +77,7 @@ def stream(recording: Candidate, predict: FramePredictor, contract: Contract, he
         Refused: it cannot be read, or has no frame.
     """
     place, damage, latency = folder / recording.name, Counter[str](), Latency()
-    frames = _frames(recording, damage)
+    frames = _seen(recording, damage, contract)
     batches = _clips(frames, contract) if contract.time_axis else _few(frames)
     decoded = ahead(latency.timed("decode", batches, len), AHEAD)
     said = ahead(_said(decoded, predict, contract, latency), AHEAD)
@@ -74,12 +85,15 @@ def stream(recording: Candidate, predict: FramePredictor, contract: Contract, he
     place.parent.mkdir(parents=True, exist_ok=True)
     video, lines, summary, sheet = (place.with_name(f"{place.name}_{end}") for end in ends)
     spread, worst = Spread(SPREAD), Worst(WORST, WORST_APART_SECONDS)
-    with OverlayVideo(video) as overlay, lines.open("w") as out:
-        number, last = _drawn(said, head, contract, overlay, out, (spread, worst), latency)
-    if not number:
-        video.unlink()
-        lines.unlink()
-        raise Refused("no frame could be decoded")
+    try:
+        with OverlayVideo(video) as overlay, lines.open("w") as out:
+            number, last = _drawn(said, head, contract, overlay, out, (spread, worst), latency)
+        if not number:
+            raise Refused("no frame could be decoded")
+    except Refused:
+        video.unlink(missing_ok=True)
+        lines.unlink(missing_ok=True)
+        raise
     facts = {
         "frames": number, "seconds": round(last, 3), "head": head, "damage": dict(damage),
         "milliseconds_per_frame": latency.percentiles(), "worst_moments": worst.listed(),
@@ -112,7 +126,7 @@ def _drawn(
 
 
 def _said(
-    decoded: Iterable[Frames], predict: FramePredictor, contract: Contract, latency: Latency
+    decoded: Iterable[Sequence[Seen]], predict: FramePredictor, contract: Contract, latency: Latency
 ) -> Iterator[list[Said]]:
     """What the model says of each frame; of a clip's, which are the nearest to its times, also of those between."""
     for frames in decoded:
@@ -122,30 +136,33 @@ def _said(
         if contract.time_axis:
             times = pts[0] + np.arange(contract.crop_shape[0]) / contract.rules["frames_per_second"]
             chosen = nearest(pts, times)
-        size = tuple(contract.rules["size"])
-        stored = {int(i): scaled(frames[i].rgb, (size[0], size[1])) for i in np.unique(chosen)}
-        native = frames[0].rgb.shape
-        found = predict(np.stack([stored[int(i)] for i in chosen]), (native[0], native[1]))
-        latency.add("scale and model", time.perf_counter() - started, len(frames))
+        height, width = frames[0].rgb.shape[:2]
+        found = predict(np.stack([frames[i].stored for i in chosen]), (height, width))
+        latency.add("model", time.perf_counter() - started, len(frames))
         at = nearest(pts[chosen], pts) if contract.time_axis else chosen
         yield [Said(frame, found[int(i)]) for frame, i in zip(frames, at, strict=True)]
 
 
 def whole(candidate: Candidate) -> Candidate | None:
-    """The recording that a candidate is a part of, or None of a still."""
+    """The video file that a candidate is a part of; numbered frames as they are; None of a still."""
     if "frame" in candidate.images:
         return None
-    return candidate
+    notes = {name: note for name, note in candidate.notes.items() if name != "part"}
+    name = candidate.name.rpartition(PART_MARK)[0] if "part" in candidate.notes else candidate.name
+    return replace(candidate, name=name or candidate.name, notes=notes)
 
 
-def _frames(recording: Candidate, damage: Counter[str]) -> Iterator[Frame]:
-    if "video" in recording.images:
-        return video_frames(recording.images["video"], damage)
-    return image_frames(list(recording.images.values()), recording.notes["seconds"])
+def _seen(recording: Candidate, damage: Counter[str], contract: Contract) -> Iterator[Seen]:
+    size, scaler = contract.rules["size"], None
+    for picture in source_pictures(recording, damage):
+        rgb = np.ascontiguousarray(np.rot90(picture.frame.to_ndarray(format="rgb24"), picture.rotation // 90))
+        if scaler is None:
+            scaler = Scaler(even(covering((rgb.shape[0], rgb.shape[1]), (size[0], size[1]))))
+        yield Seen(rgb, scaler.rgb(picture.frame, picture.rotation), picture.seconds)
 
 
-def _few(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    batch: list[Frame] = []
+def _few(frames: Iterable[Seen]) -> Iterator[list[Seen]]:
+    batch: list[Seen] = []
     for frame in frames:
         batch.append(frame)
         if len(batch) == FRAMES_AT_ONCE:
@@ -155,10 +172,10 @@ def _few(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _clips(frames: Iterable[Frame], contract: Contract) -> Iterator[list[Frame]]:
+def _clips(frames: Iterable[Seen], contract: Contract) -> Iterator[list[Seen]]:
     """Frames as long as a clip of the contract lasts; the last clip may be shorter."""
     span = contract.crop_shape[0] / contract.rules["frames_per_second"]
-    batch: list[Frame] = []
+    batch: list[Seen] = []
     for frame in frames:
         if batch and frame.seconds - batch[0].seconds >= span - 1e-6:
             yield batch
