@@ -24,3 +24,7 @@ LANE_COLOURS = {"background": (0, 0, 0), "lane": (0, 255, 120)}
 ROAD_CLASSES = tuple(ROAD_COLOURS)
 CLASSES: dict[str, tuple[str, ...]] = {"road_scene": ROAD_CLASSES, "lanes": tuple(LANE_COLOURS)}
 """Head -> names of its label values 0, 1, ..."""
+
+OBSTACLE_COLOURS = {"vehicle": (255, 196, 0), "pedestrian": (255, 64, 96), "cyclist": (0, 190, 255)}
+OBSTACLES = tuple(OBSTACLE_COLOURS)
+"""Classes of boxes; a recipe may name others, which take these colours in turn."""
