@@ -51,28 +51,31 @@ def frame_label(
     return label
 
 
-def lane_label(path: Path, frames: int, stored: tuple[int, ...], native: tuple[int, int]) -> np.ndarray:
+def lane_label(path: Path, frames: range, exist: int, stored: tuple[int, int], native: tuple[int, int]) -> np.ndarray:
     """(T, H, W) uint8 on the stored grid: 1 on a lane, 0 beside it, 255 on frames that no line of the file is about.
 
     A line is TuSimple's `{"lanes": [[x, ...], ...], "h_samples": [y, ...], "frame": n}` in pixels of the source, where
-    a negative x is no point; `frame` counts from 0.
+    a negative x is no point; `frame` counts from 0 in the whole recording, which has `exist` frames, of which these are
+    those numbered `frames`.
 
     Raises:
         Refused: not such a file, about frames that do not exist, or about none.
     """
-    label = np.full((frames, *stored), VOID, np.uint8)
+    label = np.full((len(frames), *stored), VOID, np.uint8)
     height, width = stored
     scale = np.array([width / native[1], height / native[0]])
     for number, line in _lines(path):
-        if not 0 <= number < frames:
-            raise Refused(f"lanes of frame {number}, but the recording has frames 0..{frames - 1}")
+        if not 0 <= number < exist:
+            raise Refused(f"lanes of frame {number}, but the recording has frames 0..{exist - 1}")
+        if number not in frames:
+            continue
         drawn = Image.new("L", (width, height))
         pen = ImageDraw.Draw(drawn)
         for lane in line["lanes"]:
             points = [(x, y) for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0]
             if len(points) > 1:
                 pen.line([tuple(point) for point in np.array(points) * scale], 1, max(2, round(LANE_WIDTH * width)))
-        label[number] = np.asarray(drawn)
+        label[number - frames.start] = np.asarray(drawn)
     if not (label != VOID).any():
         raise Refused("no labelled frame in it")
     return label

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate, Scan
-from domains.driving import dataset_yaml
+from domains.driving import box_files, dataset_yaml
 from domains.driving.classes import ROAD_CLASSES
 from domains.driving.dataset_yaml import DatasetYaml, read_dataset_yaml
-from domains.driving.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from domains.driving.parts import cut
+from domains.driving.readers import IMAGE_SUFFIXES
 from domains.driving.recipes import settings
+from domains.driving.video import VIDEO_SUFFIXES
 from domains.errors import UsageError
 from domains.recipe import Recipe
 
@@ -62,25 +64,42 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     masks = {path for path in files if _is_mask(path, source)}
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     if settings(recipe).clip_frames:
-        layout = "recordings: video files, and folders of numbered frames"
-        candidates, left = _recordings(source, videos, stills)
+        layout = "recordings, cut into parts: video files, and folders of numbered frames"
+        candidates, left = _sequences(source, stills)
         left |= dict.fromkeys(masks, "a mask of a single frame; this recipe takes recordings")
     else:
-        layout = "single frames, with masks in a folder beside theirs where there are any"
+        layout = "single frames, with masks in a folder beside theirs where there are any, and parts of video files"
         notes = {"label_values": _label_values(source)}
-        candidates, left = _frames(source, stills, masks, notes)
-        left |= dict.fromkeys(videos, "a recording; this recipe takes single frames")
+        outlined = recipe.head != "obstacles"
+        candidates, left = _frames(source, stills, masks if outlined else set(), notes)
+        left |= {} if outlined else dict.fromkeys(masks, "a mask; this recipe learns from boxes")
+    candidates = [*candidates, *_videos(source, videos, {c.name for c in candidates}, recipe.head == "lanes")]
+    candidates.sort(key=lambda candidate: candidate.name)
+    layout += _alike(candidates)
+    boxes = box_files.Attached(candidates)
+    if recipe.head == "obstacles":
+        about_boxes = [path for path in files if box_files.is_box_file(path, source)]
+        boxes = box_files.attach(source, candidates, about_boxes, settings(recipe).label_classes)
+        candidates = boxes.candidates
     grouped = [replace(c, group=group) for c in candidates if (group := said.group_of(c.name, c.group)) is not None]
     taken = {path for c in grouped for path in (*c.images.values(), c.label) if path is not None}
     unmatched = {path for c in candidates for path in (*c.images.values(), c.label) if path is not None} - taken
     left |= dict.fromkeys(unmatched, "the group pattern does not match")
     left |= {path: "lanes without their recording, or not for this recipe" for path in files if _is_lanes(path)}
+    unlearned = [path for path in files if box_files.is_box_file(path, source)]
+    left |= dict.fromkeys(unlearned, "boxes, which this recipe does not learn from") | boxes.ignored
+    taken |= set(boxes.refused)
+    data = settings(recipe)
+    parts = [part for c in grouped for part in (cut(c, data) if _is_recording(c) else [c])]
     return Scan(
         layout=layout,
         namespace=said.namespace or _namespace(source),
-        candidates=grouped,
+        candidates=parts,
         ignored=dict(sorted((ignored | {path: why for path, why in left.items() if path not in taken}).items())),
         statement=said.statement,
+        refused=boxes.refused,
+        alike=boxes.alike,
+        notes=box_files.left_out(boxes.names, data.label_classes),
     )
 
 
@@ -110,7 +129,9 @@ def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
                 ignored[path] = "hidden"
             elif name in (dataset_yaml.FILE, CLASSES_FILE) and path.parent == source:
                 ignored[path] = "describes the folder"
-            elif name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, LANES)):
+            elif name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, LANES)) or box_files.is_box_file(
+                path, source
+            ):
                 files.append(path)
             else:
                 ignored[path] = f"not a frame, a recording or a label known here ({path.suffix or 'no suffix'})"
@@ -179,7 +200,7 @@ def _frames(
             continue
         seen.add(name)
         label = next((free.pop(place) for place in _mask_places(still.path, source) if place in free), None)
-        about = {**notes, "seconds": (still.seconds,), "clock": still.clock}
+        about = {**notes, "seconds": (still.seconds,), "clock": still.clock, "dated": still.number is not None}
         candidates.append(Candidate(name, still.drive, {"frame": still.path}, label, about))
     return candidates, left
 
@@ -193,17 +214,43 @@ def _mask_places(frame: Path, source: Path) -> Iterator[Path]:
                 yield source.joinpath(*below.parts[:at], folder, *below.parts[at + 1 :])
 
 
-def _recordings(
-    source: Path, videos: Sequence[Path], stills: Sequence[_Still]
-) -> tuple[list[Candidate], dict[Path, str]]:
-    """A candidate a video file and a sequence of frames, and why the other frames are left."""
-    candidates, left = [], {}
+def _videos(source: Path, videos: Sequence[Path], names: set[str], lanes: bool) -> list[Candidate]:
+    """A candidate a video file. Its drive is named like the file, with its folders where two drives are named alike."""
+    folders: dict[str, set[str]] = {}
     for path in videos:
-        lanes = path.with_suffix(LANES)
-        label = lanes if lanes.is_file() else None
-        candidates.append(
-            Candidate(_named(path, source), path.stem, {"video": path}, label, {"clock": "the file's own"})
-        )
+        folders.setdefault(path.stem, set()).add(_folders(path, source))
+    candidates = []
+    for path in videos:
+        name = _named(path, source)
+        name = f"{name}{path.suffix}" if name in names else name
+        names.add(name)
+        label = path.with_suffix(LANES)
+        apart = len(folders[path.stem]) > 1
+        group = f"{_folders(path, source)}/{path.stem}" if apart else path.stem
+        about = {"clock": "the file's own", "named_alike": apart}
+        candidates.append(Candidate(name, group, {"video": path}, label if lanes and label.is_file() else None, about))
+    return candidates
+
+
+def _is_recording(candidate: Candidate) -> bool:
+    return "video" in candidate.images or len(candidate.images) > 1
+
+
+def _folders(path: Path, source: Path) -> str:
+    """Folders of a file below the source, without those that only say what lies in them."""
+    parts = path.relative_to(source).parts[:-1]
+    return "/".join(part for part in parts if part.lower() not in FRAME_FOLDERS | SPLIT_FOLDERS)
+
+
+def _alike(candidates: Sequence[Candidate]) -> str:
+    count = sum(c.notes.get("named_alike", False) for c in candidates)
+    return f"; {count} recordings in several folders share their names and are kept apart as drives" if count else ""
+
+
+def _sequences(source: Path, stills: Sequence[_Still]) -> tuple[list[Candidate], dict[Path, str]]:
+    """A candidate a sequence of numbered frames, and why the other frames are left."""
+    candidates: list[Candidate] = []
+    left: dict[Path, str] = {}
     sequences: dict[tuple[Path, str], dict[int, _Still]] = {}
     for still in stills:
         sequence = sequences.setdefault((still.path.parent, still.drive), {})
@@ -223,7 +270,7 @@ def _recordings(
             images = {f"{one.number:010d}": one.path for one in ordered}
             name = _named(folder / drive, source)
             candidates.append(Candidate(name, drive, images, lanes if lanes.is_file() else None, about))
-    return sorted(candidates, key=lambda candidate: candidate.name), left
+    return candidates, left
 
 
 def _label_values(source: Path) -> dict[int, int] | None:

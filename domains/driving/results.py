@@ -13,7 +13,8 @@ from PIL import Image
 from domains.domain import Candidate
 from domains.driving import show
 from domains.driving.preprocess import scaled_label
-from domains.driving.readers import Frame, image_frames, video_frames
+from domains.driving.readers import Frame, image_frames
+from domains.driving.video import video_frames
 from domains.head import Evidence, Prediction
 from domains.manifest import Contract
 

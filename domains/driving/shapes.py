@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,11 @@ class Shapes:
     def moved(self, matrix: np.ndarray) -> Shapes:
         """All of them by an affine matrix, see `moved`."""
         return Shapes(self.labelled.tolist(), [moved(shape, matrix) for shape in self])
+
+    def as_json(self) -> dict[str, Any]:
+        """What a digest is made of; None for nan."""
+        listed = [[s.frame, s.kind, [None if np.isnan(v) else v for v in s.points.ravel().tolist()]] for s in self]
+        return {"labelled": self.labelled.tolist(), "shapes": listed}
 
     def save(self, folder: Path) -> None:
         """Writes `shapes.npz`; equal shapes give equal bytes."""
