@@ -130,7 +130,7 @@ def _beside(done: Attached, path: Path, places: _Places, classes: Sequence[str])
 
 def _table(done: Attached, path: Path, places: _Places, classes: Sequence[str]) -> None:
     said = read_coco(path)
-    missing, taken = [], False
+    missing, taken, used = [], False, False
     for name, boxes in said.of.items():
         n = places.of_image(name, path.parent)
         if n is None:
@@ -140,13 +140,14 @@ def _table(done: Attached, path: Path, places: _Places, classes: Sequence[str]) 
         if done.candidates[n].label is None:
             _count(done, [boxes])
             _label(done, n, path, {"classes": tuple(classes), "format": "coco", "image": name})
+            used = True
     wrong = [f"boxes of {len(missing)} frames that are not there"] if missing else []
     wrong += [f"{said.astray} boxes of images that it does not name"] if said.astray else []
     if wrong and (taken or said.astray):
         done.refused[path] = " and ".join(wrong)
         done.alike[path] = missing
-    elif not taken:
-        done.ignored[path] = "boxes of frames that are not here"
+    elif not used:
+        done.ignored[path] = "a second file of boxes for its frames" if taken else "boxes of frames that are not here"
 
 
 def _own(done: Attached, path: Path, places: _Places, classes: Sequence[str]) -> None:
