@@ -1,4 +1,4 @@
-"""A prediction as files on the source's own pixels: masks in the classes' colours, an overlay, times."""
+"""A prediction as files on the source's own pixels: masks in the classes' colours or boxes, an overlay, times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from domains.domain import Candidate
 from domains.driving import show
+from domains.driving.heads import obstacles
 from domains.driving.preprocess import scaled_label
 from domains.driving.readers import Frame, image_frames
 from domains.driving.video import video_frames
@@ -28,15 +29,19 @@ def write_prediction(
     `<name>_prediction.png` and `<name>_overlay.png`; a recording a folder `<name>_prediction` with a mask a frame and
     `frames.jsonl`, which has `pts_seconds` for each, and the overlay of its middle frame.
 
+    Boxes are lines of JSON, one a frame, in `<name>.boxes.jsonl`.
+
     Args:
         candidate: whose files give the size.
-        prediction: (K, H, W) of a frame, (K, T, H, W) of a recording.
+        prediction: (K, H, W) of a frame, (K, T, H, W) of a recording; boxes (N, 7).
         contract: of the model.
         folder: where to write.
         evidence: none: the mask is where.
     """
     place = folder / candidate.name
     place.parent.mkdir(parents=True, exist_ok=True)
+    if prediction.ndim == 2:
+        return _write_boxes(candidate, prediction, contract, place)
     classes, paths = prediction.argmax(0).astype(np.uint8), []
     overlay = place.with_name(f"{place.name}_overlay.png")
     if not contract.time_axis:
@@ -58,10 +63,25 @@ def write_prediction(
     return [*paths, below / "frames.jsonl", overlay]
 
 
+def _write_boxes(candidate: Candidate, prediction: Prediction, contract: Contract, place: Path) -> list[Path]:
+    path, overlay = place.with_name(f"{place.name}.boxes.jsonl"), place.with_name(f"{place.name}_overlay.png")
+    middle = int(prediction[:, 0].max(initial=0)) // 2
+    lines, first = [], None
+    for number, frame in enumerate(_frames(candidate)):
+        first = frame.seconds if first is None else first
+        boxes = obstacles.on_frame(prediction, number)
+        about = {"frame": number, "pts_seconds": round(frame.seconds - first, 6)}
+        lines.append(json.dumps(about | obstacles.as_json(boxes)))
+        if number == middle:
+            Image.fromarray(obstacles.drawn(frame.rgb, boxes, contract)).save(overlay)
+    path.write_text("\n".join(lines) + "\n")
+    return [path, overlay]
+
+
 def _frames(candidate: Candidate) -> Iterable[Frame]:
     if "video" in candidate.images:
         return video_frames(candidate.images["video"], Counter())
-    return image_frames(list(candidate.images.values()), candidate.notes["seconds"])
+    return image_frames(list(candidate.images.values()), candidate.notes.get("seconds", (0.0,)))
 
 
 def _save(path: Path, classes: np.ndarray, num_classes: int) -> Path:
