@@ -1,8 +1,9 @@
 """Which files of a folder are frames, recordings, labels or neither; every file gets a place and every drive a name.
 
-Frames lie in any folder and are named `<drive>_<number>` (CamVid) or `<number>` (KITTI); a mask of a frame lies in the
-folder `masks` or `labels` beside the frames' one. A video file is a recording, `<recording>.lanes.jsonl` its lanes. The
-namespace is the folder's own name (of a split such as `train` the name above it: a drive may have a part in each).
+Frames lie in any folder and are named `<drive>_<number>` (CamVid), `<number>` (KITTI) or `clips/<day>/<clip>/<number>`
+(TuSimple); a mask of a frame lies in the folder `masks` or `labels` beside the frames' one. A video file is a
+recording. Files of lanes are matched in `lane_files.py`. The namespace is the folder's own name (of a split such as
+`train` the name above it: a drive may have a part in each).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate, Scan
-from domains.driving import dataset_yaml
+from domains.driving import dataset_yaml, lane_files
 from domains.driving.classes import ROAD_CLASSES
 from domains.driving.dataset_yaml import DatasetYaml, read_dataset_yaml
 from domains.driving.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -26,10 +27,9 @@ from domains.recipe import Recipe
 MASK_FOLDERS = {"masks", "labels"}
 FRAME_FOLDERS = {"images", "frames"}
 SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
-LANES = ".lanes.jsonl"
 CLASSES_FILE = "classes.txt"
-CAMVID, KITTI, ASSUMED = 30.0, 10.0, 10.0
-"""By how much the number in a file's name grows in a second: of the two data sets, and where nothing is known."""
+CAMVID, KITTI, TUSIMPLE, ASSUMED = 30.0, 10.0, 20.0, 10.0
+"""By how much the number in a file's name grows in a second: of the data sets, and where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,29 @@ def scan(source: Path, recipe: Recipe) -> Scan:
         left |= dict.fromkeys(masks, "a mask of a single frame; this recipe takes recordings")
     else:
         layout = "single frames, with masks in a folder beside theirs where there are any"
-        notes = {"label_values": _label_values(source)}
-        candidates, left = _frames(source, stills, masks, notes)
+        about_masks = _mask_notes(source, recipe)
+        paint = about_masks.get("lane_values", ...) != []
+        candidates, left = _frames(source, stills, masks if paint else set(), about_masks)
+        left |= {} if paint else dict.fromkeys(masks, "a mask whose values are named, none of them a lane")
         left |= dict.fromkeys(videos, "a recording; this recipe takes single frames")
+    lanes = lane_files.Attached(candidates)
+    if recipe.head == "lanes":
+        lanes = lane_files.attach(source, candidates, [path for path in files if lane_files.is_lane_file(path)])
+        candidates = lanes.candidates
     grouped = [replace(c, group=group) for c in candidates if (group := said.group_of(c.name, c.group)) is not None]
     taken = {path for c in grouped for path in (*c.images.values(), c.label) if path is not None}
     unmatched = {path for c in candidates for path in (*c.images.values(), c.label) if path is not None} - taken
     left |= dict.fromkeys(unmatched, "the group pattern does not match")
-    left |= {path: "lanes without their recording, or not for this recipe" for path in files if _is_lanes(path)}
+    left |= dict.fromkeys(filter(lane_files.is_lane_file, files), "lanes, which this recipe does not learn")
+    left |= lanes.ignored
+    taken |= set(lanes.refused)
     return Scan(
         layout=layout,
         namespace=said.namespace or _namespace(source),
         candidates=grouped,
         ignored=dict(sorted((ignored | {path: why for path, why in left.items() if path not in taken}).items())),
+        refused=lanes.refused,
+        alike=lanes.alike,
         statement=said.statement,
     )
 
@@ -110,7 +120,7 @@ def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
                 ignored[path] = "hidden"
             elif name in (dataset_yaml.FILE, CLASSES_FILE) and path.parent == source:
                 ignored[path] = "describes the folder"
-            elif name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, LANES)):
+            elif name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)) or lane_files.is_lane_file(path):
                 files.append(path)
             else:
                 ignored[path] = f"not a frame, a recording or a label known here ({path.suffix or 'no suffix'})"
@@ -123,10 +133,6 @@ def _is_mask(path: Path, source: Path) -> bool:
 
 def _is_frame(path: Path, source: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not _is_mask(path, source)
-
-
-def _is_lanes(path: Path) -> bool:
-    return path.name.lower().endswith(LANES)
 
 
 def _namespace(source: Path) -> str:
@@ -148,6 +154,9 @@ def _still(path: Path, source: Path, said: DatasetYaml) -> _Still:
     if named is None:
         return _Still(path, path.stem, None, ASSUMED, "none: a still")
     number, drive = named["number"], named["drive"]
+    if clip := re.fullmatch(r"(?:.*/)?clips/(?P<day>[^/]+)/(?P<clip>\d+)", "/".join(folders)):
+        at = int(clip["clip"]) + int(number)
+        return _Still(path, clip["day"], at, TUSIMPLE, "the clips' and frames' numbers, 20 a second")
     rate = re.search(r"(\d+)fps", "/".join((source.resolve().name, *folders)))
     if said.frames_per_second:
         clock = (said.frames_per_second, "dataset.yaml")
@@ -199,10 +208,8 @@ def _recordings(
     """A candidate a video file and a sequence of frames, and why the other frames are left."""
     candidates, left = [], {}
     for path in videos:
-        lanes = path.with_suffix(LANES)
-        label = lanes if lanes.is_file() else None
         candidates.append(
-            Candidate(_named(path, source), path.stem, {"video": path}, label, {"clock": "the file's own"})
+            Candidate(_named(path, source), path.stem, {"video": path}, notes={"clock": "the file's own"})
         )
     sequences: dict[tuple[Path, str], dict[int, _Still]] = {}
     for still in stills:
@@ -218,21 +225,29 @@ def _recordings(
         if len(ordered) == 1:
             left[ordered[0].path] = "a single frame of its drive; this recipe takes recordings"
         if len(ordered) > 1:
-            lanes = folder / f"{drive}{LANES}"
             about = {"seconds": tuple(one.seconds for one in ordered), "clock": ordered[0].clock}
             images = {f"{one.number:010d}": one.path for one in ordered}
             name = _named(folder / drive, source)
-            candidates.append(Candidate(name, drive, images, lanes if lanes.is_file() else None, about))
+            candidates.append(Candidate(name, drive, images, notes=about))
     return sorted(candidates, key=lambda candidate: candidate.name), left
 
 
-def _label_values(source: Path) -> dict[int, int] | None:
-    """File value -> class by the names in classes.txt of the folder or the one above; names unknown here are void."""
+def _mask_notes(source: Path, recipe: Recipe) -> dict[str, Any]:
+    """What the values of the source's masks mean to the recipe's head."""
+    names = _value_names(source)
+    if recipe.head == "lanes":
+        return {"lane_values": None if names is None else [v for v, name in names.items() if "lane" in name]}
+    known = {name.lower(): index for index, name in enumerate(ROAD_CLASSES)}
+    values = None if names is None else {v: known[name] for v, name in names.items() if name in known}
+    return {"label_values": values}
+
+
+def _value_names(source: Path) -> dict[int, str] | None:
+    """File value -> name in small letters by classes.txt of the folder or the one above; None: there is none."""
     for file in (source / CLASSES_FILE, source.resolve().parent / CLASSES_FILE):
         if file.is_file():
             lines = [line.split(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
             if not all(len(line) == 2 and line[0].isdigit() and int(line[0]) < 256 for line in lines):
                 raise UsageError(f"{file} is not understood: each line is a number of 0..255 and a name")
-            known = {name.lower(): index for index, name in enumerate(ROAD_CLASSES)}
-            return {int(value): known[name.strip().lower()] for value, name in lines if name.strip().lower() in known}
+            return {int(value): name.strip().lower() for value, name in lines}
     return None

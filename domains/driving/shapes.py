@@ -7,6 +7,7 @@ learned from (`open_shapes`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,14 @@ class Shapes:
     def moved(self, matrix: np.ndarray) -> Shapes:
         """All of them by an affine matrix, see `moved`."""
         return Shapes(self.labelled.tolist(), [moved(shape, matrix) for shape in self])
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of what is in it."""
+        found = hashlib.sha256(self.labelled.tobytes())
+        for shape in self:
+            found.update(repr((shape.frame, shape.kind, len(shape.points))).encode() + shape.points.tobytes())
+        return found.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Writes `shapes.npz`; equal shapes give equal bytes."""
