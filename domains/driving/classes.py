@@ -25,3 +25,7 @@ LANE_COLOURS = ((255, 120, 0), (255, 210, 0), (0, 255, 120), (0, 200, 255), (150
 ROAD_CLASSES = tuple(ROAD_COLOURS)
 CLASSES: dict[str, tuple[str, ...]] = {"road_scene": ROAD_CLASSES, "lanes": ("lane",)}
 """Head -> names of its label values, or kinds of shapes, 0, 1, ..."""
+
+OBSTACLE_COLOURS = {"vehicle": (255, 196, 0), "pedestrian": (255, 64, 96), "cyclist": (0, 190, 255)}
+OBSTACLES = tuple(OBSTACLE_COLOURS)
+"""Classes of boxes; a recipe may name others, which take these colours in turn."""

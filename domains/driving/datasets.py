@@ -12,8 +12,10 @@ import torch
 from domains.driving.augment import augment, placed
 from domains.driving.classes import VOID
 from domains.driving.clips import clip_indices, possible_starts
-from domains.driving.entries import Entry, normalised, open_entry, open_label
+from domains.driving.entries import normalised, open_entry, open_label
 from domains.driving.heads import TARGETS
+from domains.driving.quality import cuts
+from domains.driving.quality import weights as quality_weights
 from domains.driving.recipes import settings
 from domains.driving.shapes import UNLABELLED, Shapes, moved, open_shapes, shifting
 from domains.manifest import Contract, Subject
@@ -53,6 +55,7 @@ class Crops:
         self._colour = contract.rules["colour_mean"], contract.rules["colour_deviation"]
         self._max_gap_seconds = settings(recipe).max_gap_seconds
         self._starts: dict[int, np.ndarray] = {}
+        self._weights: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -84,29 +87,36 @@ class Crops:
         """Crops (3, *S) with label (1, *S) or None and times (T,) of one subject."""
         entry = _open_entry(self._entries[at])
         label = None if self._labels is None else self._open(self._labels[at])
-        starts, made = self.starts(at), []
-        first: int | None = None
-        for number in range(crops):
-            draw = np.random.default_rng([seed, number] if number else seed)
-            if first is None:
-                first = start = int(starts[draw.integers(len(starts))])
-            else:  # within half the gap of the first, so that no two are farther apart than the gap
-                away = np.abs(entry.pts_seconds[starts] - entry.pts_seconds[first])
-                near = starts[away <= self._max_gap_seconds / 2]
-                start = int(near[draw.integers(len(near))])
-            made.append(self._crop(entry, label, start, draw))
-        return made
+        draws = [np.random.default_rng([seed, number] if number else seed) for number in range(crops)]
+        indices = self._times(at, draws)
+        frames = entry.read(indices.ravel()).reshape(*indices.shape, *entry.shape, 3)  # each is decoded once
+        cut = zip(frames, indices, draws, strict=True)
+        return [(*self._crop(f, label, i, d), entry.pts_seconds[i]) for f, i, d in cut]
+
+    def _times(self, at: int, draws: Sequence[np.random.Generator]) -> np.ndarray:
+        """(V, T) frames of as many crops of a subject."""
+        pts, starts, weights = _open_entry(self._entries[at]).pts_seconds, self.starts(at), self._weights[at]
+        chosen = [_drawn(starts, weights, draws[0])]
+        # within half the gap of the first, so that no two are farther apart than the gap
+        near = np.abs(pts[starts] - pts[chosen[0]]) <= self._max_gap_seconds / 2
+        chosen += [_drawn(starts[near], weights[near], draw) for draw in draws[1:]]
+        return clip_indices(pts, np.array(chosen), self._frames, self._frames_per_second)
 
     def starts(self, at: int) -> np.ndarray:
-        """Frames of a subject at which a clip may begin: within the recording, over no gap, with a label if any has."""
+        """Frames of a subject at which a clip may begin: within the recording, over no gap or scene cut, with a label
+        if any has.
+        """
         if at not in self._starts:
-            pts = _open_entry(self._entries[at]).pts_seconds
-            starts = possible_starts(pts, self._frames, self._frames_per_second)
+            entry = _open_entry(self._entries[at])
+            pts = entry.pts_seconds
+            starts = possible_starts(pts, self._frames, self._frames_per_second, cuts(entry.flags))
             if self._labels is not None:
                 labelled = _labelled(self._open(self._labels[at]), len(pts))
                 indices = clip_indices(pts, starts, self._frames, self._frames_per_second)
                 having = labelled[indices].any(1)
                 starts = starts[having] if having.any() else starts
+            indices = clip_indices(pts, starts, self._frames, self._frames_per_second)
+            self._weights[at] = quality_weights(entry.flags)[indices].mean(1)
             self._starts[at] = starts
         return self._starts[at]
 
@@ -114,11 +124,10 @@ class Crops:
         return _open_label(folder) if self._targets is None else _open_shapes(folder)
 
     def _crop(
-        self, entry: Entry, label: np.ndarray | Shapes | None, start: int, draw: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        [indices] = clip_indices(entry.pts_seconds, np.array([start]), self._frames, self._frames_per_second)
-        rows, columns = self._window(entry.shape, draw)
-        frames = entry.read(indices, rows, columns)
+        self, frames: np.ndarray, label: np.ndarray | Shapes | None, indices: np.ndarray, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        rows, columns = self._window(frames.shape[1:3], draw)
+        frames = frames[:, rows, columns]
         classes = np.stack([label[i, rows, columns] for i in indices]) if isinstance(label, np.ndarray) else None
         matrix = placed(frames.shape[1:3], self._shape, mirrored=False, angle=0)
         if self._augment:
@@ -128,7 +137,7 @@ class Crops:
             target: np.ndarray | None = self._shapes_cut(label, indices, rows, columns, matrix)
         else:
             target = classes[None] if self._clips and classes is not None else classes
-        return image if self._clips else image[:, 0], target, entry.pts_seconds[indices]
+        return image if self._clips else image[:, 0], target
 
     def _shapes_cut(
         self, label: Shapes, indices: np.ndarray, rows: slice, columns: slice, matrix: np.ndarray
@@ -144,7 +153,7 @@ class Crops:
             each.append(target if known else np.full_like(target, UNLABELLED))
         return np.stack(each) if self._clips else each[0]
 
-    def _window(self, size: tuple[int, int], draw: np.random.Generator) -> tuple[slice, slice]:
+    def _window(self, size: tuple[int, ...], draw: np.random.Generator) -> tuple[slice, slice]:
         """Rows and columns of a window anywhere in a frame: of the crop's shape, or near it if augmented."""
         scale = float(np.exp(draw.uniform(*np.log(SCALE)))) if self._augment else 1.0
         scale = min(scale, *(whole / side for whole, side in zip(size, self._shape, strict=True)))
@@ -166,6 +175,14 @@ def _labelled(label: np.ndarray | Shapes, frames: int) -> np.ndarray:
         return np.isin(np.arange(frames), label.labelled)
     known: np.ndarray = (label != VOID).any((1, 2))
     return known
+
+
+def _drawn(starts: np.ndarray, weights: np.ndarray, draw: np.random.Generator) -> int:
+    """One of the starts, as often as its weight says."""
+    if len(starts) == 1:
+        return int(starts[0])
+    upto = np.cumsum(weights)
+    return int(starts[min(np.searchsorted(upto, draw.random() * upto[-1], side="right"), len(starts) - 1)])
 
 
 crops = Crops

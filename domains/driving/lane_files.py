@@ -9,27 +9,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from domains.domain import Candidate
+from domains.driving.attached import Attached
 from domains.driving.lane_labels import Line, line_of
 from domains.errors import Refused
 
 JSON_LINES, CULANE = ".lanes.jsonl", ".lines.txt"
 TUSIMPLE = ("label_data*.json", "test_label*.json")
-
-
-@dataclass
-class Attached:
-    """Candidates with their lanes, and what became of the files of lanes."""
-
-    candidates: list[Candidate] = field(default_factory=list)
-    ignored: dict[Path, str] = field(default_factory=dict)
-    refused: dict[Path, str] = field(default_factory=dict)
-    alike: dict[Path, list[str]] = field(default_factory=dict)
-    """Refused file -> names of the frames that are not there."""
 
 
 def is_lane_file(path: Path) -> bool:
@@ -48,7 +38,7 @@ def attach(source: Path, candidates: Sequence[Candidate], files: Sequence[Path])
         candidates: recordings, sequences of frames, and frames.
         files: those for which `is_lane_file`.
     """
-    done = Attached()
+    done = Attached([])
     beside = {path for path in files if not _tusimple(path)}
     lines: dict[Path, tuple[Path, Line]] = {}
     for path in files:

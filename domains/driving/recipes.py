@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from domains.driving.classes import CLASSES, ROAD_CLASSES
+from domains.driving.classes import CLASSES, OBSTACLES, ROAD_CLASSES
 from domains.recipe import Finetune, Frozen, Pretrain, Recipe
 
 
@@ -60,6 +60,15 @@ RECIPES: dict[str, Recipe] = {
         objective="mae",
         pretrain=Pretrain(steps=400, batch_size=16, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
         finetune=Finetune(steps=600, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),
+    ),
+    "dashcam_obstacles": DrivingRecipe(
+        name="dashcam_obstacles",
+        domain="driving",
+        head="obstacles",
+        objective="mae",
+        data=DrivingData(crop_height=240, crop_width=320, label_classes=OBSTACLES),  # whole frames: a near car is large
+        pretrain=Pretrain(steps=400, batch_size=4, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
+        finetune=Finetune(steps=600, batch_size=4, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),
     ),
     "dashcam_lanes": DrivingRecipe(
         name="dashcam_lanes",

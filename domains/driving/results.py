@@ -15,7 +15,8 @@ from domains.driving import show
 from domains.driving.classes import CLASSES, ROAD_COLOURS
 from domains.driving.heads import lanes
 from domains.driving.preprocess import scaled_label
-from domains.driving.readers import Frame, image_frames, video_frames
+from domains.driving.readers import Frame, image_frames
+from domains.driving.video import video_frames
 from domains.head import Evidence, Prediction
 from domains.manifest import Contract
 

@@ -59,7 +59,7 @@ def predict_recording(model: nn.Module, folder: Path, contract: Contract) -> Pre
     """
     entry, length = open_entry(folder), contract.crop_shape[0]
     pts, step = entry.pts_seconds, 1 / contract.rules["frames_per_second"]
-    times = np.arange(0, pts[-1] + step / 2, step)
+    times = np.arange(pts[0], pts[-1] + step / 2, step)
     indices = nearest(pts, times)
     indices = np.pad(indices, (0, -len(indices) % length), mode="edge")
     clips = []

@@ -39,7 +39,7 @@ def lanes(tmp_path, *lines):
 
 def test_lane_label__drawn_on_the_scaled_frame(tmp_path):
     straight = {"frame": 1, "lanes": [[80, 80, 80, -2]], "h_samples": [0, 40, 80, 119]}
-    label = lane_label(lanes(tmp_path, straight), 3, (60, 80), (120, 160))
+    label = lane_label(lanes(tmp_path, straight), range(3), 3, (60, 80), (120, 160))
     assert (label[0] == VOID).all() and (label[2] == VOID).all()
     rows, columns = np.nonzero(label[1])
     assert rows.min() == 0 and 38 <= rows.max() <= 42 and abs(columns.mean() - 40) < 1 and np.ptp(columns) <= 2
@@ -57,4 +57,11 @@ def test_lane_label__drawn_on_the_scaled_frame(tmp_path):
 )
 def test_lane_label__what_is_no_label_is_refused(tmp_path, line, why):
     with pytest.raises(Refused, match=why):
-        lane_label(lanes(tmp_path, line), 3, (60, 80), (120, 160))
+        lane_label(lanes(tmp_path, line), range(3), 3, (60, 80), (120, 160))
+
+
+def test_lane_label__a_part_has_the_frames_of_its_time(tmp_path):
+    lines = [{"frame": n, "lanes": [[10 * n] * 2], "h_samples": [0, 119]} for n in (4, 6, 9)]
+    label = lane_label(lanes(tmp_path, *lines), range(5, 8), 10, (60, 80), (120, 160))
+    assert [(one != VOID).any() for one in label] == [False, True, False]
+    assert abs(np.nonzero(label[1])[1].mean() - 30) < 1
