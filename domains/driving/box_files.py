@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from domains.domain import Candidate
+from domains.driving.attached import Attached
 from domains.driving.box_labels import Boxes, boxes_of, is_known, read_coco
 from domains.errors import Refused
 
@@ -27,19 +28,6 @@ FRAMES_BESIDE = {"labels": ("images", "frames"), "label_2": ("image_2",)}
 """Folder of text files -> folders that their frames may lie in."""
 CLASS_FILES = ("classes.txt", "data.yaml")
 """What YOLO's numbers mean: a name a line, or `names`; beside the text files or in a folder above."""
-
-
-@dataclass
-class Attached:
-    """Candidates with their boxes, and what became of the files of boxes."""
-
-    candidates: list[Candidate]
-    ignored: dict[Path, str] = field(default_factory=dict)
-    refused: dict[Path, str] = field(default_factory=dict)
-    alike: dict[Path, list[str]] = field(default_factory=dict)
-    """Refused file -> names of the frames that are not there."""
-    names: Counter[str] = field(default_factory=Counter)
-    """How many boxes the files have of each name."""
 
 
 def is_box_file(path: Path, source: Path) -> bool:

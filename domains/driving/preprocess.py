@@ -17,7 +17,8 @@ from domains.domain import Candidate
 from domains.driving.box_labels import box_shapes
 from domains.driving.clips import possible_starts, span_seconds
 from domains.driving.entries import PTS_FILE, STILL_FILE, Grid, covering
-from domains.driving.labels import frame_label, lane_label
+from domains.driving.labels import frame_label
+from domains.driving.lane_labels import lane_shapes
 from domains.driving.readers import image_frames
 from domains.driving.recipes import DrivingData, settings
 from domains.driving.recording import Place, write_recording
@@ -26,9 +27,9 @@ from domains.errors import ContractMismatch, Refused
 from domains.manifest import Contract
 from domains.recipe import Recipe, digest_of
 
-SHAPE_READERS = {"boxes": box_shapes}
-"""What a candidate's notes call the kind of its label -> who reads it."""
 PRIVACY = "none: faces and number plates are not blurred"
+SHAPE_READERS = {"lanes": lane_shapes, "lane_mask": lane_shapes, "boxes": box_shapes}
+"""What a candidate's notes call the kind of its label -> who reads it; any other is a mask of classes."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class RawLabel:
     """Labels on the frames of a recording."""
 
     label: np.ndarray | Shapes
-    """(T, H, W) uint8 on the scaled grid of a recording; (1, H, W) on the native one of a single frame."""
+    """A mask (1, H, W) uint8 of a single frame on its native grid; lanes and boxes in pixels of the source."""
     recording: Recording
     digest: str
 
@@ -131,7 +132,7 @@ def write(raw: Recording, contract: Contract, folder: Path) -> dict[str, Any]:
 
 
 def read_label(candidate: Candidate, raw: Recording, contract: Contract) -> RawLabel:
-    """The candidate's mask or lanes as classes 0..num_classes-1 and 255, on its own frames.
+    """The candidate's mask, as classes 0..num_classes-1 and 255, or its lanes, on its own frames.
 
     Raises:
         Refused: it cannot be read, does not fit its frames, or holds values that are no class.
@@ -139,30 +140,23 @@ def read_label(candidate: Candidate, raw: Recording, contract: Contract) -> RawL
     assert candidate.label is not None
     if (read := SHAPE_READERS.get(candidate.notes.get("label_kind", ""))) is not None:
         shapes = read(candidate, raw.frame_numbers(), raw.place.recording_frames, raw.grid.native_shape)
-        return RawLabel(shapes, raw, digest_of([raw.digest, shapes.as_json()]))
-    if contract.time_axis:
-        frames, exist = raw.frame_numbers(), raw.place.recording_frames
-        label = lane_label(candidate.label, frames, exist, raw.grid.stored_shape, raw.grid.native_shape)
-    else:
-        values = candidate.notes.get("label_values")
-        label = frame_label(candidate.label, raw.grid.native_shape, contract.num_classes, values)[None]
+        return RawLabel(shapes, raw, digest_of([raw.digest, shapes.digest]))
+    values = candidate.notes.get("label_values")
+    label = frame_label(candidate.label, raw.grid.native_shape, contract.num_classes, values)[None]
     digest = hashlib.sha256(repr((label.shape, raw.digest)).encode() + label.tobytes()).hexdigest()
     return RawLabel(label, raw, digest)
 
 
 def write_label(raw: RawLabel, contract: Contract, folder: Path) -> dict[str, Any]:
-    """Writes a label entry (see `entries.py`) and gives its facts: shares of the classes and of what is labelled."""
+    """Writes a label entry (see `entries.py`, `shapes.py`) and gives its facts: how much is labelled as what."""
     label, grid = raw.label, raw.recording.grid
+    grid.save(folder)
     if isinstance(label, Shapes):
         label.save(folder)
-        grid.save(folder)
         kinds = Counter(shape.kind for shape in label)
         return {"labelled_frames": len(label.labelled), "shapes": [kinds[n] for n in range(contract.num_classes)]}
-    if not contract.time_axis:
-        np.save(folder / "native.npy", label[0])
-        label = scaled_label(label[0], grid.stored_shape)[None]
-    np.save(folder / "label.npy", label)
-    grid.save(folder)
+    np.save(folder / "native.npy", label[0])
+    np.save(folder / "label.npy", scaled_label(label[0], grid.stored_shape)[None])
     counts = np.bincount(label.ravel(), minlength=256)
     labelled = int(counts[: contract.num_classes].sum())
     return {

@@ -75,11 +75,8 @@ RECIPES: dict[str, Recipe] = {
         domain="driving",
         head="lanes",
         objective="mae",
-        data=DrivingData(
-            clip_frames=8, height=72, width=128, crop_height=64, crop_width=112, label_classes=CLASSES["lanes"]
-        ),
-        # On CPUs with AMX, torch 2.14's bfloat16 Conv3d corrupts memory for some sizes of clips (docs/log.md).
-        precision="32-true",
+        # a crop is nearly the whole frame: where a lane lies in the picture says which one it is
+        data=DrivingData(height=160, width=288, crop_height=160, crop_width=288, label_classes=CLASSES["lanes"]),
         pretrain=Pretrain(steps=400, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.75}}),
         finetune=Finetune(steps=400, batch_size=8, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),
     ),

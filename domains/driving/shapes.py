@@ -7,10 +7,10 @@ learned from (`open_shapes`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -67,10 +67,13 @@ class Shapes:
         """All of them by an affine matrix, see `moved`."""
         return Shapes(self.labelled.tolist(), [moved(shape, matrix) for shape in self])
 
-    def as_json(self) -> dict[str, Any]:
-        """What a digest is made of; None for nan."""
-        listed = [[s.frame, s.kind, [None if np.isnan(v) else v for v in s.points.ravel().tolist()]] for s in self]
-        return {"labelled": self.labelled.tolist(), "shapes": listed}
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of what is in it."""
+        found = hashlib.sha256(self.labelled.tobytes())
+        for shape in self:
+            found.update(repr((shape.frame, shape.kind, len(shape.points))).encode() + shape.points.tobytes())
+        return found.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Writes `shapes.npz`; equal shapes give equal bytes."""
