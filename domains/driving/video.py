@@ -132,6 +132,12 @@ def pictures(path: Path, damage: Counter[str], start: float = 0.0, end: float = 
         yield from found
 
 
+def plane(frame: av.VideoFrame, at: int) -> np.ndarray:
+    """(h, w) uint8 view of one plane of a planar frame of 8 bits."""
+    found = frame.planes[at]
+    return np.frombuffer(memoryview(found), np.uint8).reshape(-1, found.line_size)[: found.height, : found.width]
+
+
 def _decoded(path: Path, damage: Counter[str], start: float, end: float, seek_to: int | None) -> Iterator[Picture]:
     origin = video_header(path).start_seconds
     with _opened(path) as container:

@@ -34,6 +34,18 @@ def test_write_prediction__a_recording_has_a_mask_and_a_time_a_frame(generated, 
     assert [one["pts_seconds"] for one in said] == [round(n / 10, 6) for n in range(10)]
 
 
+def test_write_prediction__boxes_are_lines_of_json(generated, frames, tmp_path):
+    candidate = DOMAIN.scan(generated, RECIPES["dashcam_obstacles"]).candidates[8]
+    boxes = np.array([[0, 1, 0.9, 10, 20, 50, 90], [0, 0, 0.05, 1, 1, 9, 9]], np.float32)
+    lines, overlay = DOMAIN.write_prediction(candidate, boxes, frames.contract, tmp_path)
+    assert lines.relative_to(tmp_path).as_posix() == f"{candidate.name}.boxes.jsonl"
+    assert [json.loads(line) for line in lines.read_text().splitlines()] == [
+        {"frame": 0, "pts_seconds": 0.0, "boxes": [{"class": "pedestrian", "score": 0.9, "box": [10, 20, 50, 90]}]}
+    ]
+    changed = np.asarray(Image.open(overlay)) != np.asarray(Image.open(candidate.images["frame"]))
+    assert changed[55, 10].any() and not changed[55, 30].any() and changed.shape == (240, 320, 3)
+
+
 def test_panels__a_clip_is_a_strip_of_frames():
     flat = show.panels({"a": np.random.rand(2, 1, 32, 48)})
     strip = show.panels({"a": np.random.rand(2, 1, 8, 32, 48), "b": np.zeros((2, 1, 8, 32, 48))})
