@@ -159,8 +159,8 @@ class Domain:
     near-duplicates are told by. None: they are not looked for."""
     recording: Callable[[Candidate], Candidate | None] = lambda candidate: None
     """The whole recording that a candidate is a part of, which `predict` takes as a stream; None: no part of one."""
-    stream: Callable[[Candidate, FramePredictor, Contract, str, Path], list[Path]] | None = None
-    """Recording, model, contract, name of the head, folder -> files of what the model says of each of its frames.
+    stream: Callable[[Candidate, FramePredictor, Contract, Recipe, Path], list[Path]] | None = None
+    """Recording, model, contract, recipe, folder -> files of what the model says of each of its frames.
     Memory does not grow with its length. Raises Refused."""
     hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
     """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put

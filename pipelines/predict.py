@@ -78,7 +78,7 @@ def _apart(candidates: Sequence[Candidate], loaded: Loaded) -> tuple[list[Candid
 def _stream(recording: Candidate, predict: Predictor, out: Path, home: Path) -> list[Path]:
     loaded = predict.loaded
     assert loaded.domain.stream is not None
-    return loaded.domain.stream(recording, predict.of_frames, loaded.contract, loaded.recipe.head, out)
+    return loaded.domain.stream(recording, predict.of_frames, loaded.contract, loaded.recipe, out)
 
 
 def _one(candidate: Candidate, predict: Predictor, out: Path, home: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from domains.domain import Candidate, FramePredictor
 from domains.driving.ahead import ahead
 from domains.driving.clips import nearest
 from domains.driving.entries import covering
-from domains.driving.heads import PER_FRAME
+from domains.driving.heads import PerFrame, per_frame
 from domains.driving.latency import Latency
 from domains.driving.moments import Spread, Worst, contact_sheet
 from domains.driving.overlay_video import OverlayVideo
@@ -29,6 +29,7 @@ from domains.driving.recording import even, source_pictures
 from domains.driving.stored_video import Scaler
 from domains.errors import Refused
 from domains.manifest import Contract
+from domains.recipe import Recipe
 
 FRAMES_AT_ONCE = 4
 """That a model of single frames gets together."""
@@ -59,7 +60,9 @@ class Said:
     prediction: Any
 
 
-def stream(recording: Candidate, predict: FramePredictor, contract: Contract, head: str, folder: Path) -> list[Path]:
+def stream(
+    recording: Candidate, predict: FramePredictor, contract: Contract, recipe: Recipe, folder: Path
+) -> list[Path]:
     """Writes what a model says of every frame of a recording, as a stream.
 
     `<name>_overlay.mp4` has the source's size and times; `<name>_frames.jsonl` a line a frame with `pts_seconds` (from
@@ -70,7 +73,7 @@ def stream(recording: Candidate, predict: FramePredictor, contract: Contract, he
         recording: a video file, or numbered frames; its name is that of the outputs below the folder.
         predict: the model.
         contract: of the model.
-        head: its name.
+        recipe: of the model.
         folder: where to write.
 
     Raises:
@@ -87,7 +90,7 @@ def stream(recording: Candidate, predict: FramePredictor, contract: Contract, he
     spread, worst = Spread(SPREAD), Worst(WORST, WORST_APART_SECONDS)
     try:
         with OverlayVideo(video) as overlay, lines.open("w") as out:
-            number, last = _drawn(said, head, contract, overlay, out, (spread, worst), latency)
+            number, last = _drawn(said, per_frame(recipe), contract, overlay, out, (spread, worst), latency)
         if not number:
             raise Refused("no frame could be decoded")
     except Refused:
@@ -95,7 +98,7 @@ def stream(recording: Candidate, predict: FramePredictor, contract: Contract, he
         lines.unlink(missing_ok=True)
         raise
     facts = {
-        "frames": number, "seconds": round(last, 3), "head": head, "damage": dict(damage),
+        "frames": number, "seconds": round(last, 3), "head": recipe.head, "damage": dict(damage),
         "milliseconds_per_frame": latency.percentiles(), "worst_moments": worst.listed(),
     }  # fmt: skip
     summary.write_text(json.dumps(facts, indent=1) + "\n")
@@ -104,11 +107,11 @@ def stream(recording: Candidate, predict: FramePredictor, contract: Contract, he
 
 
 def _drawn(
-    said: Iterable[Sequence[Said]], head: str, contract: Contract, overlay: OverlayVideo, out: Any,
+    said: Iterable[Sequence[Said]], says: PerFrame, contract: Contract, overlay: OverlayVideo, out: Any,
     kept: Sequence[Spread | Worst], latency: Latency,
 ) -> tuple[int, float]:  # fmt: skip
     """Draws and writes; how many frames there were, and the last one's seconds from the first."""
-    says, first, number, seconds = PER_FRAME[head], None, 0, 0.0
+    first, number, seconds = None, 0, 0.0
     for batch in said:
         started = time.perf_counter()
         for one in batch:
