@@ -17,12 +17,13 @@ from domains.driving.recipes import RECIPES
 def test_write_prediction__a_frame(generated, frames, tmp_path):
     candidate = DOMAIN.scan(generated, RECIPES["road_scene"]).candidates[8]
     prediction = HEADS["road_scene"].trivial(frames.entries[0], frames.contract)
-    mask, overlay = DOMAIN.write_prediction(candidate, prediction, frames.contract, tmp_path)
+    mask, figures, overlay = DOMAIN.write_prediction(candidate, prediction, frames.contract, tmp_path)
     image = Image.open(mask)
     assert image.size == (320, 240) and np.array_equal(np.asarray(image), prediction.argmax(0))
     assert image.convert("RGB").getpixel((0, 0)) == ROAD_COLOURS["Sky"]
     assert mask.relative_to(tmp_path).as_posix() == f"{candidate.name}_prediction.png"
     assert Image.open(overlay).size[0] >= 320
+    assert json.loads(figures.read_text()) == {"free_rows": 79, "rows": 240, "road_share": 0.3333}
 
 
 def test_write_prediction__a_recording_has_a_mask_and_a_time_a_frame(generated, clips, tmp_path):
