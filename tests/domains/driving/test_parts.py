@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_cut__a_video_by_its_header_and_the_last_part_is_open(tmp_path):
     assert [part.name for part in parts] == [f"a@00{n}" for n in range(1, 6)]
     spans = [part.notes["part"] for part in parts]
     assert spans[0][0] == 0 and spans[-1][1] == math.inf
-    assert all(end == start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(spans))
     assert all(part.group == "d" and part.notes["clock"] == "x" for part in parts)
 
 
