@@ -16,8 +16,11 @@ from domains.driving.recipes import DrivingRecipe
 from domains.manifest import Contract, Subject
 
 
-def write_video(path: Path, seconds, shape=(48, 64), seed=0) -> np.ndarray:
-    """An mp4 whose frame i is evenly grey (its level tells which it is) at each of `seconds`; gives the levels."""
+def write_video(path: Path, seconds, shape=(48, 64), seed=0, still=None) -> np.ndarray:
+    """An mp4 whose frame i is evenly grey (its level tells which it is) at each of `seconds`; gives the levels.
+
+    With `still`, (H, W, 3) uint8, every frame shows that instead, lit a little differently.
+    """
     levels = (np.arange(len(seconds)) * 37 + seed) % 200 + 20
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=30)
@@ -25,7 +28,12 @@ def write_video(path: Path, seconds, shape=(48, 64), seed=0) -> np.ndarray:
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         stream.bit_rate, stream.codec_context.thread_count = 4_000_000, 1
         for level, second in zip(levels, seconds, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.full((*shape, 3), level, np.uint8), format="rgb24")
+            shown = (
+                np.full((*shape, 3), level, np.uint8)
+                if still is None
+                else (still * (0.7 + 0.3 * level / 220)).astype(np.uint8)
+            )
+            frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
             frame.pts, frame.time_base = round(second * 1000), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -59,12 +59,12 @@ def dots(tmp_path, monkeypatch):
     y, x = np.indices((96, 128)) + 0.5
     dot = 200 * np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / 18) + 20
     monkeypatch.setitem(datasets.TARGETS, "road_scene", lambda shapes, shape: np.stack([s.points for s in shapes])[0])
-    write_video(tmp_path / "a.mp4", np.arange(12) / 10, (96, 128))
+    still = np.repeat(dot[..., None], 3, -1).round().astype(np.uint8)
+    write_video(tmp_path / "a.mp4", np.arange(12) / 10, (96, 128), still=still)
     raw = DOMAIN.read(Candidate("a", "a", {"video": tmp_path / "a.mp4"}), RECIPE)
     contract = DOMAIN.plan([{"shape": [96, 128]}], RECIPE)
     for name in ("entry", "label"):
         (tmp_path / name).mkdir()
-    raw.frames[:] = np.repeat(dot[None, ..., None], 3, -1).round().astype(np.uint8)
     DOMAIN.write(raw, contract, tmp_path / "entry")
     Shapes([3, 7], [Shape(3, 0, points(middle)), Shape(7, 0, points(middle))]).save(tmp_path / "label")
     Grid.load(tmp_path / "entry").save(tmp_path / "label")
