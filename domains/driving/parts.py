@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +47,7 @@ def cut(whole: Candidate, data: DrivingData) -> list[Candidate]:
     except Refused:
         return [whole]
     at = [*edges(length, shortest(data))[:-1], math.inf]
-    return _numbered(whole, [{"part": span} for span in zip(at, at[1:], strict=False)])
+    return _numbered(whole, [{"part": span} for span in itertools.pairwise(at)])
 
 
 def _cut_frames(whole: Candidate, data: DrivingData) -> list[Candidate]:

@@ -19,7 +19,7 @@ from domains.driving.entries import FLAGS_FILE, PTS_FILE, Grid, covering
 from domains.driving.quality import FLAGS, Quality
 from domains.driving.readers import image_frames
 from domains.driving.stored_video import Writer
-from domains.driving.video import Picture, pictures, video_header, video_index
+from domains.driving.video import Picture, pictures, plane, video_header, video_index
 from domains.errors import Refused
 
 GAP_STEPS = 2.5
@@ -174,9 +174,10 @@ def _even(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def _hash(frame: av.VideoFrame, digest: Any) -> None:
-    plain = frame if frame.format.name in (*PLAIN, "rgb24") else frame.reformat(format="rgb24")
-    digest.update(plain.format.name.replace("yuvj", "yuv").encode())
-    for plane in plain.planes:
-        wide = plane.width * (3 if plain.format.name == "rgb24" else 1)
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, :wide]
-        digest.update(np.ascontiguousarray(rows))
+    name = frame.format.name
+    if name in PLAIN:
+        digest.update(name.replace("yuvj", "yuv").encode())
+        for at in range(len(frame.planes)):
+            digest.update(np.ascontiguousarray(plane(frame, at)))
+    else:
+        digest.update(frame.to_ndarray(format="rgb24"))

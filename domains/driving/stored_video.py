@@ -1,4 +1,4 @@
-"""A recording as it lies in the store: a small H.264 file with a keyframe every 15 frames, and where each frame lies in it.
+"""A recording as it lies in the store: a small H.264 file with a keyframe every 15 frames, and where each frame lies.
 
 `frames.mp4` plays anywhere: 8-bit 4:2:0, limited range, BT.709 where the source says so and else BT.601, both written
 down in the stream, so that colours come back; no sound, no metadata, no place. `packets.npy` (T, 3) int64 has offset,
@@ -16,6 +16,8 @@ from types import TracebackType
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from domains.driving.video import plane
 
 VIDEO, PACKETS = "frames.mp4", "packets.npy"
 KEY_EVERY = 15
@@ -40,7 +42,7 @@ class Writer:
         return self
 
     def add(self, frame: av.VideoFrame, rotation: int, seconds: float) -> np.ndarray:
-        """Scales a frame, turns it by so many degrees anticlockwise, and writes it; gives its stored luma (H, W) uint8."""
+        """Scales a frame, turns it by so many degrees anticlockwise, writes it; gives its stored luma (H, W) uint8."""
         matrix = Colorspace.ITU709 if frame.colorspace == Colorspace.ITU709 else Colorspace.ITU601
         turned = rotation % 180 == 90
         height, width = self._shape[::-1] if turned else self._shape
@@ -56,7 +58,7 @@ class Writer:
         scaled.pts, scaled.time_base = self._ticks, Fraction(1, TICKS)
         scaled.pict_type = av.video.frame.PictureType.NONE  # the source's keyframes are not ours
         self._container.mux(self._stream.encode(scaled))
-        return _plane(scaled, 0)
+        return plane(scaled, 0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -88,7 +90,7 @@ class Reader:
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             self._extradata = container.streams.video[0].codec_context.extradata
 
-    def read(self, indices: Sequence[int], rows: slice, columns: slice) -> np.ndarray:
+    def read(self, indices: Sequence[int] | np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """(N, H, W, 3) uint8 windows of the frames with these numbers, in their order; each is decoded once."""
         wanted, place = np.unique(np.asarray(indices, np.int64), return_inverse=True)
         scaling = VideoReformatter()
@@ -111,7 +113,7 @@ class Reader:
 
     def _packet(self, number: int) -> av.Packet:
         offset, size, _ = self._packets[number].tolist()
-        packet = av.Packet(self._bytes[offset : offset + size])
+        packet = av.Packet(self._bytes[offset : offset + size].tobytes())
         packet.pts = packet.dts = number
         return packet
 
@@ -127,15 +129,9 @@ def _packets(path: Path) -> np.ndarray:
 
 def _turned(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
     """A frame of 4:2:0 turned anticlockwise, plane by plane."""
-    planes = [np.rot90(_plane(frame, at), quarters) for at in range(3)]
-    turned = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], "yuv420p")
-    for at, plane in enumerate(planes):
-        _plane(turned, at)[:] = plane
+    upright = [np.rot90(plane(frame, at), quarters) for at in range(3)]
+    turned = av.VideoFrame(upright[0].shape[1], upright[0].shape[0], "yuv420p")
+    for at, values in enumerate(upright):
+        plane(turned, at)[:] = values
     turned.colorspace, turned.color_range = frame.colorspace, frame.color_range
     return turned
-
-
-def _plane(frame: av.VideoFrame, at: int) -> np.ndarray:
-    """(h, w) uint8 view of a plane of a planar frame of 8 bits."""
-    plane = frame.planes[at]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]

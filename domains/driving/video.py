@@ -57,7 +57,7 @@ class Index:
     pts_seconds: np.ndarray
     """(N,) float64, rising: of every frame that is shown."""
     keys: np.ndarray
-    """(K, 2) of the keyframes in the order of the file: seconds, and the decoding timestamp to seek to."""
+    """(K, 2) of the keyframes in the order of the file: seconds, and the same in the stream's ticks."""
     out_of_order: int
     """Frames with the time of another one, or without one."""
     recording: str
@@ -130,6 +130,12 @@ def pictures(path: Path, damage: Counter[str], start: float = 0.0, end: float = 
     if first is not None:
         yield first
         yield from found
+
+
+def plane(frame: av.VideoFrame, at: int) -> np.ndarray:
+    """(h, w) uint8 view of one plane of a planar frame of 8 bits."""
+    found = frame.planes[at]
+    return np.frombuffer(memoryview(found), np.uint8).reshape(-1, found.line_size)[: found.height, : found.width]
 
 
 def _decoded(path: Path, damage: Counter[str], start: float, end: float, seek_to: int | None) -> Iterator[Picture]:
@@ -241,7 +247,7 @@ def _index(path: Path, size: int, mtime_ns: int) -> Index:
             times.append(seconds)
             sizes.update(packet.size.to_bytes(8, "little"))
             if packet.is_keyframe:
-                keys.append((seconds, pts if packet.dts is None else packet.dts))
+                keys.append((seconds, pts))
     if not times and not unknown:
         raise Refused("no frame in it")
     shown = np.unique(np.array(times, np.float64))

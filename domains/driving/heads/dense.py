@@ -1,4 +1,4 @@
-"""What the heads with a class per pixel share: loss, inference on frames, confusion and IoU."""
+"""What the heads with a class per pixel share: loss, inference, confusion and IoU."""
 
 from __future__ import annotations
 
@@ -42,16 +42,14 @@ def cross_entropy(logits: Tensor, batch: Batch, weights: Sequence[float] | None 
 
 
 def predict_frame(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
-    """(K, H, W) float32 class probabilities of a frame on its source's own pixels, from overlapping windows."""
+    """(K, H, W) float32 class probabilities of a still, or of the middle frame of a recording, on the source's pixels."""
     entry = open_entry(folder)
-    image = normalised(entry.read([0]), contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
-    probabilities = _infer(model, image, contract)
-    scaled = F.interpolate(probabilities[None], entry.grid.native_shape, mode="bilinear", align_corners=False)[0]
-    return (scaled / scaled.sum(0)).numpy()
+    return probabilities(model, entry.read([len(entry) // 2])[0], contract, entry.grid.native_shape)
 
 
-def _infer(model: nn.Module, image: np.ndarray, contract: Contract) -> Tensor:
-    """(3, H, W) -> (K, H, W) on the CPU."""
+def probabilities(model: nn.Module, frame: np.ndarray, contract: Contract, native_shape: tuple[int, int]) -> Prediction:
+    """(K, *native_shape) float32 class probabilities of a stored frame (H, W, 3) uint8, from overlapping windows."""
+    image = normalised(frame[None], contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -68,7 +66,8 @@ def _infer(model: nn.Module, image: np.ndarray, contract: Contract) -> Tensor:
     finally:
         model.train(training)
     assert isinstance(blended, Tensor)
-    return blended[0].cpu().clone()
+    scaled = F.interpolate(blended.cpu().clone(), native_shape, mode="bilinear", align_corners=False)[0]
+    return (scaled / scaled.sum(0)).numpy()
 
 
 def confusion(prediction: Prediction, label: Path) -> np.ndarray:
@@ -114,8 +113,10 @@ def pooled_confusion(details: Sequence[dict[str, Any]]) -> np.ndarray:
 
 
 def write_mask(prediction: Prediction, folder: Path, out: Path, contract: Contract) -> None:
-    """Writes the likeliest classes as a label entry of the subject entry `folder`."""
-    grid, classes = open_entry(folder).grid, prediction.argmax(0).astype(np.uint8)
+    """Writes the likeliest classes as a label entry of the subject entry `folder`; of a recording for one frame."""
+    entry, classes = open_entry(folder), prediction.argmax(0).astype(np.uint8)
+    label = np.full((len(entry), *entry.shape), VOID, np.uint8)
+    label[len(entry) // 2] = scaled_label(classes, entry.shape)
     np.save(out / "native.npy", classes)
-    np.save(out / "label.npy", scaled_label(classes, grid.stored_shape)[None])
-    grid.save(out)
+    np.save(out / "label.npy", label)
+    entry.grid.save(out)

@@ -67,8 +67,8 @@ def test_scan__tusimple_lines_that_are_none(tmp_path):
 def test_scan__culane_masks_and_sequences(tmp_path):
     source = folder(
         tmp_path / "c", "driver_1/00000.jpg", "driver_1/00030.jpg", "driver_1/00000.lines.txt", "driver_1/9.lines.txt",
-        "images/m_1.png", "masks/m_1.png", "seq/d_03.png", "seq/d_09.png", "seq/d.lanes.jsonl", "v.mp4", "v.lanes.jsonl",
-        "w.lanes.jsonl",
+        "images/m_1.png", "masks/m_1.png", "seq/d_03.png", "seq/d_09.png", "seq/d.lanes.jsonl", "v.mp4",
+        "v.lanes.jsonl", "w.lanes.jsonl",
     )  # fmt: skip
     found, named = looked(source)
     assert named["driver_1/00000"].label.name == "00000.lines.txt" and named["driver_1/00030"].label is None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from driving_files import write_video
+from driving_files import write_frames
 
 from domains.domain import Candidate
 from domains.driving import DOMAIN, datasets
@@ -60,7 +60,8 @@ def dots(tmp_path, monkeypatch):
     dot = 200 * np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / 18) + 20
     monkeypatch.setitem(datasets.TARGETS, "road_scene", lambda shapes, shape: np.stack([s.points for s in shapes])[0])
     still = np.repeat(dot[..., None], 3, -1).round().astype(np.uint8)
-    write_video(tmp_path / "a.mp4", np.arange(12) / 10, (96, 128), still=still)
+    lit = ((still * share).astype(np.uint8) for share in np.linspace(0.75, 1, 12))
+    write_frames(tmp_path / "a.mp4", lit, np.arange(12) / 10)
     raw = DOMAIN.read(Candidate("a", "a", {"video": tmp_path / "a.mp4"}), RECIPE)
     contract = DOMAIN.plan([{"shape": [96, 128]}], RECIPE)
     for name in ("entry", "label"):
