@@ -158,6 +158,7 @@ def take_in(
     )
     labelled = sum(one.label is not None for one in taken)
     notes = [answered(scan, labelled)] if scan.labels_only else same_names(scan, old, identity)
+    notes += scan.notes
     verdicts = {taker.names[r.file_id]: r for r in manifest.records if r.file_id in taker.names}
     notes += [f"{path}: {r.reason}" for path, r in verdicts.items() if r.verdict == "accepted" and r.reason]
     refused = [(path, why) for path, why in refused if verdicts[str(Path(path).absolute())].verdict == "refused"]
@@ -274,7 +275,8 @@ class _Taker:
             label = self.domain.read_label(candidate, raw, self.contract)
         except Refused as refusal:
             taken.records.append(Record(file_id=file_id, verdict="refused", reason=refusal.reason))
-            taken.refused.append((str(path), refusal.reason))
+            where = f"{path} for {candidate.name}" if path in self.tables else str(path)
+            taken.refused.append((where, refusal.reason))
             return
         parts = {"contract": self.contract.model_dump(mode="json"), "image": raw.digest, "label": label.digest}
         key = self.store.key("label", parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,22 @@ import numpy as np
 from PIL import Image
 
 from domains.domain import Candidate
+from domains.driving.box_labels import box_shapes
 from domains.driving.clips import possible_starts, span_seconds
 from domains.driving.entries import PTS_FILE, STILL_FILE, Grid, covering
-from domains.driving.labels import frame_label, lane_label
+from domains.driving.labels import frame_label
+from domains.driving.lane_labels import lane_shapes
 from domains.driving.readers import image_frames
 from domains.driving.recipes import DrivingData, settings
 from domains.driving.recording import Place, write_recording
+from domains.driving.shapes import Shapes
 from domains.errors import ContractMismatch, Refused
 from domains.manifest import Contract
-from domains.recipe import Recipe
+from domains.recipe import Recipe, digest_of
 
 PRIVACY = "none: faces and number plates are not blurred"
+SHAPE_READERS = {"lanes": lane_shapes, "lane_mask": lane_shapes, "boxes": box_shapes}
+"""What a candidate's notes call the kind of its label -> who reads it; any other is a mask of classes."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ class Recording:
 class RawLabel:
     """Labels on the frames of a recording."""
 
-    label: np.ndarray
-    """(T, H, W) uint8 on the scaled grid of a recording; (1, H, W) on the native one of a single frame."""
+    label: np.ndarray | Shapes
+    """A mask (1, H, W) uint8 of a single frame on its native grid; lanes and boxes in pixels of the source."""
     recording: Recording
     digest: str
 
@@ -126,35 +132,36 @@ def write(raw: Recording, contract: Contract, folder: Path) -> dict[str, Any]:
 
 
 def read_label(candidate: Candidate, raw: Recording, contract: Contract) -> RawLabel:
-    """The candidate's mask or lanes as classes 0..num_classes-1 and 255, on its own frames.
+    """The candidate's mask, as classes 0..num_classes-1 and 255, or its lanes, on its own frames.
 
     Raises:
         Refused: it cannot be read, does not fit its frames, or holds values that are no class.
     """
     assert candidate.label is not None
-    if contract.time_axis:
-        frames, exist = raw.frame_numbers(), raw.place.recording_frames
-        label = lane_label(candidate.label, frames, exist, raw.grid.stored_shape, raw.grid.native_shape)
-    else:
-        values = candidate.notes.get("label_values")
-        label = frame_label(candidate.label, raw.grid.native_shape, contract.num_classes, values)[None]
+    if (read := SHAPE_READERS.get(candidate.notes.get("label_kind", ""))) is not None:
+        shapes = read(candidate, raw.frame_numbers(), raw.place.recording_frames, raw.grid.native_shape)
+        return RawLabel(shapes, raw, digest_of([raw.digest, shapes.digest]))
+    values = candidate.notes.get("label_values")
+    label = frame_label(candidate.label, raw.grid.native_shape, contract.num_classes, values)[None]
     digest = hashlib.sha256(repr((label.shape, raw.digest)).encode() + label.tobytes()).hexdigest()
     return RawLabel(label, raw, digest)
 
 
 def write_label(raw: RawLabel, contract: Contract, folder: Path) -> dict[str, Any]:
-    """Writes a label entry (see `entries.py`) and gives its facts: shares of the classes and of what is labelled."""
+    """Writes a label entry (see `entries.py`, `shapes.py`) and gives its facts: how much is labelled as what."""
     label, grid = raw.label, raw.recording.grid
-    if not contract.time_axis:
-        np.save(folder / "native.npy", label[0])
-        label = scaled_label(label[0], grid.stored_shape)[None]
-    np.save(folder / "label.npy", label)
     grid.save(folder)
-    counts = np.bincount(raw.label.ravel(), minlength=256)
+    if isinstance(label, Shapes):
+        label.save(folder)
+        kinds = Counter(shape.kind for shape in label)
+        return {"labelled_frames": len(label.labelled), "shapes": [kinds[n] for n in range(contract.num_classes)]}
+    np.save(folder / "native.npy", label[0])
+    np.save(folder / "label.npy", scaled_label(label[0], grid.stored_shape)[None])
+    counts = np.bincount(label.ravel(), minlength=256)
     labelled = int(counts[: contract.num_classes].sum())
     return {
         "class_fractions": [round(int(c) / max(1, labelled), 5) for c in counts[: contract.num_classes]],
-        "labelled_share": round(labelled / raw.label.size, 5),
+        "labelled_share": round(labelled / label.size, 5),
     }
 
 
