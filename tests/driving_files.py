@@ -26,11 +26,12 @@ def write_video(path: Path, seconds, shape=(48, 64), seed=0, **kwargs) -> np.nda
 
 
 def write_frames(
-    path: Path, frames, seconds, codec="mpeg4", options=None, rotation=0, pix_fmt="yuv420p", colour=None, metadata=None
-) -> Path:
+    path: Path, frames, seconds, codec="mpeg4", options=None, rotation=0, pix_fmt="yuv420p", colour=None, metadata=None,
+    tables_first=False,
+) -> Path:  # fmt: skip
     """A video of frames (H, W, 3) uint8 at `seconds`; `colour` is (matrix, range), `rotation` anticlockwise."""
-    tick = Fraction(1, 1000)
-    with av.open(str(path), "w") as container:
+    tick, layout = Fraction(1, 1000), {"movflags": "+faststart"} if tables_first else {}
+    with av.open(str(path), "w", options=layout) as container:
         container.metadata.update(metadata or {})
         stream, scaling = None, VideoReformatter()
         for pixels, second in zip(frames, seconds, strict=True):

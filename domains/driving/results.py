@@ -31,8 +31,8 @@ def write_prediction(
     folder `<name>_prediction` with a mask a frame and `frames.jsonl`, which has `pts_seconds` for each, and the overlay
     of its middle frame.
 
-    Lanes are lines of JSON, one a frame, in `<name>.lanes.jsonl`, which can be a label file as it is; boxes are lines of
-    JSON in `<name>.boxes.jsonl`.
+    Lanes are lines of JSON, one a frame, in `<name>.lanes.jsonl`, which can be a label file as it is; boxes are such
+    lines in `<name>.boxes.jsonl`.
 
     Args:
         candidate: whose files give the size.

@@ -1,4 +1,4 @@
-"""Recordings through ingest: a verdict for each file though it gives several subjects, and parts that can be labelled."""
+"""Recordings through ingest: one verdict for each file though it gives several subjects; no name in the store."""
 
 from __future__ import annotations
 

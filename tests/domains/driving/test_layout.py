@@ -10,7 +10,7 @@ from domains.driving.layout import open_inputs, scan
 from domains.driving.recipes import RECIPES
 from domains.errors import UsageError
 
-FRAMES, CLIPS = RECIPES["road_scene"], RECIPES["dashcam_lanes"]
+FRAMES, CLIPS = RECIPES["road_scene"], RECIPES["dashcam_lanes"].changed({"data.clip_frames": "8"})
 
 
 def folder(tmp_path: Path, *names: str, **content: str) -> Path:

@@ -11,6 +11,8 @@ from PIL import Image
 from domains.driving import DOMAIN, show
 from domains.driving.classes import ROAD_COLOURS
 from domains.driving.heads import HEADS
+from domains.driving.lane_labels import read_json_lines, shapes_of
+from domains.driving.lanes import known, present
 from domains.driving.recipes import RECIPES
 
 
@@ -26,13 +28,21 @@ def test_write_prediction__a_frame(generated, frames, tmp_path):
     assert json.loads(figures.read_text()) == {"free_rows": 79, "rows": 240, "road_share": 0.3333}
 
 
-def test_write_prediction__a_recording_has_a_mask_and_a_time_a_frame(generated, clips, tmp_path):
-    candidate = DOMAIN.scan(generated, RECIPES["dashcam_lanes"]).candidates[0]
+def test_write_prediction__lanes_of_a_recording_are_a_label_file(generated, clips, tmp_path):
+    candidate = DOMAIN.scan(generated, clips.recipe).candidates[0]
     prediction = HEADS["lanes"].trivial(clips.entries[0], clips.contract)
-    *masks, lines, _ = DOMAIN.write_prediction(candidate, prediction, clips.contract, tmp_path)
+    lines, overlay = DOMAIN.write_prediction(candidate, prediction, clips.contract, tmp_path)
     said = [json.loads(line) for line in lines.read_text().splitlines()]
-    assert len(masks) == len(said) == 10 and Image.open(masks[3]).size == (320, 240)
     assert [one["pts_seconds"] for one in said] == [round(n / 10, 6) for n in range(10)]
+    assert Image.open(overlay).size == (320, 240)
+    again = shapes_of(read_json_lines(lines), range(10), 10)
+    assert again.labelled.tolist() == list(range(10))
+    for frame, wanted in enumerate(prediction):
+        lanes = [lane for _, lane in present(wanted)]
+        assert len(lanes) == len(again.on(frame)) > 0
+        for lane, shape in zip(lanes, again.on(frame), strict=True):
+            points = known(shape)
+            assert np.abs(points[:, 0] - np.interp(points[:, 1], lane[:, 1], lane[:, 0])).max() < 0.1
 
 
 def test_write_prediction__boxes_are_lines_of_json(generated, frames, tmp_path):

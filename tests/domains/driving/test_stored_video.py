@@ -1,4 +1,4 @@
-"""Recordings in the store: any frames in any order as a plain decoder gives them, true colours, equal bytes, no place."""
+"""Recordings in the store: any frames in any order as a plain decoder gives them, true colours, equal bytes."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_video_index__zero_frames(tmp_path):
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.start_encoding()
-    with pytest.raises(Refused, match="no frame in it|not a video"):
+    with pytest.raises(Refused, match=r"no frame in it|not a video"):
         list(video_frames(tmp_path / "a.mkv", Counter()))
 
 
