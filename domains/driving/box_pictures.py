@@ -1,8 +1,7 @@
-"""Boxes drawn into frames: a colour a class, its name and score on it, what is labelled beside what was found."""
+"""Boxes drawn into frames: a colour a class, its name and score on it, labelled ones without a score."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +13,6 @@ from domains.driving.coco import IGNORED_ALL
 IGNORED_COLOUR = (150, 150, 150)
 SMALLEST_TEXT = 10
 """Height of letters in pixels; grows with the frame."""
-SIDE = 560
-"""Width of a frame in a picture, in pixels, at least."""
 
 
 def boxes_drawn(frame: np.ndarray, boxes: np.ndarray, classes: Sequence[str] = OBSTACLES) -> np.ndarray:
@@ -43,23 +40,3 @@ def boxes_drawn(frame: np.ndarray, boxes: np.ndarray, classes: Sequence[str] = O
         pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=colour)
         pen.text((box[0], max(0, box[1] - size - 2 * line)), text, fill=(0, 0, 0), font=font)
     return np.asarray(image)
-
-
-def side_by_side(frames: Sequence[np.ndarray]) -> bytes:
-    """PNG of frames of one size beside each other."""
-    each = [Image.fromarray(frame) for frame in frames]
-    image = Image.fromarray(np.concatenate([np.asarray(one) for one in each], axis=1))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def enlarged(frame: np.ndarray, boxes: np.ndarray, native_shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A stored frame scaled to at least `SIDE` pixels of width, and boxes in pixels of the source that fit it."""
-    height, width = frame.shape[:2]
-    factor = max(1.0, SIDE / width)
-    shape = round(height * factor), round(width * factor)
-    scaled = np.asarray(Image.fromarray(frame).resize(shape[::-1], Image.Resampling.BICUBIC))
-    moved = boxes.copy()
-    moved[:, -4:] *= np.array([shape[1] / native_shape[1], shape[0] / native_shape[0]] * 2)
-    return scaled, moved

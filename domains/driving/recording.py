@@ -29,7 +29,7 @@ UNEVEN = 0.2
 
 
 EVERYWHERE = 0.98
-"""Share of a part's frames that are black, or frozen, from which it is refused."""
+"""Share of a part's frames that are black, frozen or damaged from which it is refused."""
 PLAIN = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")
 """Pixel formats hashed as decoded; others as red, green and blue."""
 
@@ -157,6 +157,8 @@ def _is_uneven(pts: np.ndarray) -> bool:
 
 
 def _refuse_nothing_seen(flags: np.ndarray) -> None:
+    if ((flags & FLAGS["corrupt"]) > 0).mean() >= EVERYWHERE:
+        raise Refused("damaged from beginning to end: the decoder guessed in every frame")
     if ((flags & FLAGS["black"]) > 0).mean() >= EVERYWHERE:
         raise Refused("black from beginning to end")
     if len(flags) > 2 and ((flags[1:] & FLAGS["frozen"]) > 0).mean() >= EVERYWHERE:

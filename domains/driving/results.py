@@ -13,7 +13,7 @@ from PIL import Image
 from domains.domain import Candidate
 from domains.driving import show
 from domains.driving.classes import CLASSES, ROAD_COLOURS
-from domains.driving.heads import lanes, obstacles
+from domains.driving.heads import lanes, obstacles, road_scene
 from domains.driving.preprocess import scaled_label
 from domains.driving.readers import Frame, image_frames
 from domains.driving.video import video_frames
@@ -27,11 +27,12 @@ def write_prediction(
     """Writes masks and an overlay of one subject below the folder, under its name in the source.
 
     A mask is a PNG with a palette: its values are the classes, its colours the legend's. A frame gives
-    `<name>_prediction.png` and `<name>_overlay.png`; a recording a folder `<name>_prediction` with a mask a frame and
-    `frames.jsonl`, which has `pts_seconds` for each, and the overlay of its middle frame.
+    `<name>_prediction.png`, `<name>_prediction.json` with its free space, and `<name>_overlay.png`; a recording a
+    folder `<name>_prediction` with a mask a frame and `frames.jsonl`, which has `pts_seconds` for each, and the overlay
+    of its middle frame.
 
-    Lanes are lines of JSON, one a frame, in `<name>.lanes.jsonl`, which can be a label file as it is; boxes are lines of
-    JSON in `<name>.boxes.jsonl`.
+    Lanes are lines of JSON, one a frame, in `<name>.lanes.jsonl`, which can be a label file as it is; boxes are such
+    lines in `<name>.boxes.jsonl`.
 
     Args:
         candidate: whose files give the size.
@@ -51,8 +52,10 @@ def write_prediction(
     if not contract.time_axis:
         [frame] = image_frames(list(candidate.images.values()), [0.0])
         paths.append(_save(place.with_name(f"{place.name}_prediction.png"), classes))
-        overlay.write_bytes(show.overlay(frame.rgb, classes))
-        return [*paths, overlay]
+        figures = place.with_name(f"{place.name}_prediction.json")
+        figures.write_text(json.dumps(road_scene.as_json(classes), indent=1) + "\n")
+        overlay.write_bytes(show.with_legend({"prediction": road_scene.drawn(frame.rgb, classes, contract)}))
+        return [*paths, figures, overlay]
     below = place.with_name(f"{place.name}_prediction")
     below.mkdir(exist_ok=True)
     lines, first = [], None

@@ -14,11 +14,11 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from domains.driving.classes import LANE_COLOURS, ROAD_COLOURS, VOID
-from domains.driving.entries import judged_label, open_entry
-from domains.driving.preprocess import scaled_label
-from domains.head import Evidence, Prediction
+from domains.driving.entries import open_entry
+from domains.driving.free_space import corridor
 
 OPACITY = 0.55
+FREE_COLOUR = (80, 255, 120)
 DPI = 100
 MOST_ROWS = 4
 """Samples in a figure of panels."""
@@ -37,21 +37,6 @@ def thumbnail(folder: Path) -> bytes:
     return file.getvalue()
 
 
-def judged(folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
-    """PNG of a frame (of a recording: a labelled one near its middle) as it is, as predicted, and as labelled."""
-    entry, classes = open_entry(folder), prediction.argmax(0).astype(np.uint8)
-    reference = None if label is None else judged_label(label)
-    at = 0
-    if classes.ndim == 3:
-        at = _middle(reference) if reference is not None else len(entry) // 2
-        classes, reference = classes[at], None if reference is None else reference[at]
-    [frame], shape = entry.read([at]), entry.shape
-    columns = {"frame": frame, "prediction": coloured(frame, scaled_label(classes, shape))}
-    if reference is not None:
-        columns["reference"] = coloured(frame, scaled_label(reference, shape))
-    return _with_legend(columns)
-
-
 def coloured(frame: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: the frame under its classes' colours; where nothing is labelled it stays as it is."""
     table = np.zeros((256, 3), np.float32)
@@ -60,6 +45,18 @@ def coloured(frame: np.ndarray, classes: np.ndarray) -> np.ndarray:
     share = np.where(classes == VOID, 0, OPACITY)[..., None]
     mixed: np.ndarray = (frame * (1 - share) + table[classes] * share).astype(np.uint8)
     return mixed
+
+
+def with_corridor(frame: np.ndarray, free_rows: int) -> np.ndarray:
+    """(H, W, 3) uint8: the frame with the corridor ahead lightened as far as it is free, and a line where that ends."""
+    height, width = frame.shape[:2]
+    inside = corridor((height, width)).copy()
+    inside[: height - free_rows] = False
+    lit = np.where(inside[..., None], frame * 0.6 + np.array(FREE_COLOUR) * 0.4, frame).astype(np.uint8)
+    end, thick = height - max(free_rows, 1), max(1, height // 120)
+    across = corridor((height, width))[end] if free_rows else corridor((height, width))[-1]
+    lit[max(0, end - thick) : end + thick, across] = FREE_COLOUR
+    return lit
 
 
 def with_lanes(frame: np.ndarray, lanes: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
@@ -92,7 +89,7 @@ def side_by_side(columns: Mapping[str, np.ndarray]) -> bytes:
 
 def overlay(frame: np.ndarray, classes: np.ndarray) -> bytes:
     """PNG of one frame (H, W, 3) uint8 with its predicted classes (H, W) uint8 and a legend."""
-    return _with_legend({"prediction": coloured(frame, classes)})
+    return with_legend({"prediction": coloured(frame, classes)})
 
 
 def panels(named: Mapping[str, Any]) -> bytes:
@@ -129,13 +126,8 @@ def _strip(panel: np.ndarray) -> np.ndarray:
     return np.concatenate(list(panel[some]), axis=1)
 
 
-def _middle(reference: np.ndarray) -> int:
-    """The labelled frame nearest to the middle of (T, H, W)."""
-    labelled = np.flatnonzero((reference != VOID).any((1, 2)))
-    return int(labelled[np.abs(labelled - len(reference) // 2).argmin()]) if len(labelled) else len(reference) // 2
-
-
-def _with_legend(columns: Mapping[str, np.ndarray]) -> bytes:
+def with_legend(columns: Mapping[str, np.ndarray]) -> bytes:
+    """PNG of named images (H, W, 3) uint8 of one size, with the colours of the road scene's classes below."""
     height, width = next(iter(columns.values())).shape[:2]
     across = 3.6 if len(columns) > 1 else 6.0
     figure = _figure(across * len(columns), across * height / width + 0.75)

@@ -57,7 +57,7 @@ class Index:
     pts_seconds: np.ndarray
     """(N,) float64, rising: of every frame that is shown."""
     keys: np.ndarray
-    """(K, 2) of the keyframes in the order of the file: seconds, and the decoding timestamp to seek to."""
+    """(K, 2) of the keyframes in the order of the file: seconds, and the same in the stream's ticks."""
     out_of_order: int
     """Frames with the time of another one, or without one."""
     recording: str
@@ -247,7 +247,7 @@ def _index(path: Path, size: int, mtime_ns: int) -> Index:
             times.append(seconds)
             sizes.update(packet.size.to_bytes(8, "little"))
             if packet.is_keyframe:
-                keys.append((seconds, pts if packet.dts is None else packet.dts))
+                keys.append((seconds, pts))
     if not times and not unknown:
         raise Refused("no frame in it")
     shown = np.unique(np.array(times, np.float64))

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from domains.driving import box_pictures, coco
+from domains.driving import box_pictures, coco, show
 from domains.driving.box_labels import rows_of
 from domains.driving.classes import OBSTACLES
 from domains.driving.entries import normalised, open_entry
@@ -250,13 +250,12 @@ def picture(
     known = reference.labelled if reference is not None else np.arange(len(entry))
     at = int(known[np.abs(known - len(entry) // 2).argmin()])
     found = on_frame(prediction, at)
-    views = [found[found[:, 1] >= SHOWN]]
+    frame = show.enlarged(entry.read([at])[0], entry.grid.native_shape)
+    columns = {"prediction": box_pictures.boxes_drawn(frame, found[found[:, 1] >= SHOWN], classes)}
     if reference is not None:
-        rows = rows_of(reference.on(at))
-        views.append(np.insert(rows, 1, np.nan, axis=1))
-    [frame] = entry.read([at])
-    fitted = [box_pictures.enlarged(frame, boxes, entry.grid.native_shape) for boxes in views]
-    return box_pictures.side_by_side([box_pictures.boxes_drawn(*one, classes) for one in fitted])
+        labelled = np.insert(rows_of(reference.on(at)), 1, np.nan, axis=1)
+        columns["reference"] = box_pictures.boxes_drawn(frame, labelled, classes)
+    return show.side_by_side(columns)
 
 
 def write_mask(prediction: Prediction, folder: Path, out: Path, contract: Contract) -> None:

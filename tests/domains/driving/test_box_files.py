@@ -36,7 +36,7 @@ def table(images, annotations=(), names=("car", "tram")):
 
 def test_scan__coco_beside_images_and_masks(tmp_path):
     said = table(
-        [{"id": 1, "file_name": "images/d_1.jpg"}, {"id": 2, "file_name": "elsewhere/d_2.jpg"}, {"id": 3, "file_name": "d_9.jpg"}],
+        [{"id": n, "file_name": name} for n, name in enumerate(("images/d_1.jpg", "elsewhere/d_2.jpg", "d_9.jpg"), 1)],
         [{"image_id": 1, "category_id": number, "bbox": [0, 0, 4, 4]} for number in (1, 2, 2)],
     )  # fmt: skip
     source = folder(
@@ -57,7 +57,7 @@ def test_scan__coco_of_other_frames(tmp_path):
     source = folder(
         tmp_path / "a", "d_1.jpg", "annotations.json", annotations=table([{"id": 3, "file_name": "d_9.jpg"}])
     )
-    found, candidates, ignored = looked(source)
+    _, candidates, ignored = looked(source)
     assert candidates["d_1"].label is None and ignored == {"annotations.json": "boxes of frames that are not here"}
 
 

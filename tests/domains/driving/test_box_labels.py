@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -77,8 +78,6 @@ def test_read_coco__is_read_again_when_it_changes(tmp_path):
     assert not read_coco(path).of["a.jpg"].boxes
     stamp = path.stat().st_mtime_ns
     coco(path, [{"id": 1, "file_name": "a.jpg"}], [about(1, [0, 0, 5, 5])])
-    import os
-
     os.utime(path, ns=(stamp + 1, stamp + 1))
     assert read_coco(path).of["a.jpg"].boxes
 

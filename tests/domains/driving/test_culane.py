@@ -1,7 +1,7 @@
 """CULane's figures: lines worked out by hand, the official spline written out slowly, matching by all permutations."""
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import cv2
 import numpy as np
@@ -61,7 +61,7 @@ def test_drawn__as_line_after_line():
     lane = np.array([[300, 580], [500, 400], [560, 300], [700, 200]], float)
     canvas = np.zeros(SIZE, np.uint8)
     curve = np.rint(slow_spline(lane.tolist())).astype(int).tolist()
-    for a, b in zip(curve, curve[1:], strict=False):
+    for a, b in pairwise(curve):
         cv2.line(canvas, a, b, 1, 30)
     assert np.array_equal(drawn(lane, SIZE), canvas > 0)
 

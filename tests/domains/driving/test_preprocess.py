@@ -17,8 +17,8 @@ from domains.errors import ContractMismatch, Refused
 
 FRAMES = RECIPES["road_scene"].changed({"data.height": "32", "data.width": "48", "data.crop_height": "32",
                                         "data.crop_width": "32"})  # fmt: skip
-CLIPS = RECIPES["dashcam_lanes"].changed({"data.height": "32", "data.width": "32", "data.crop_height": "32",
-                                          "data.crop_width": "32"})  # fmt: skip
+CLIPS = RECIPES["dashcam_lanes"].changed({"data.clip_frames": "8", "data.height": "32", "data.width": "32",
+                                          "data.crop_height": "32", "data.crop_width": "32"})  # fmt: skip
 
 
 def recording(path) -> Candidate:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from driving_files import write_video
+from driving_files import write_frames
 
 from domains.domain import Candidate
 from domains.driving import DOMAIN, datasets
@@ -59,12 +59,13 @@ def dots(tmp_path, monkeypatch):
     y, x = np.indices((96, 128)) + 0.5
     dot = 200 * np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / 18) + 20
     monkeypatch.setitem(datasets.TARGETS, "road_scene", lambda shapes, shape: np.stack([s.points for s in shapes])[0])
-    write_video(tmp_path / "a.mp4", np.arange(12) / 10, (96, 128))
+    still = np.repeat(dot[..., None], 3, -1).round().astype(np.uint8)
+    lit = ((still * share).astype(np.uint8) for share in np.linspace(0.75, 1, 12))
+    write_frames(tmp_path / "a.mp4", lit, np.arange(12) / 10)
     raw = DOMAIN.read(Candidate("a", "a", {"video": tmp_path / "a.mp4"}), RECIPE)
     contract = DOMAIN.plan([{"shape": [96, 128]}], RECIPE)
     for name in ("entry", "label"):
         (tmp_path / name).mkdir()
-    raw.frames[:] = np.repeat(dot[None, ..., None], 3, -1).round().astype(np.uint8)
     DOMAIN.write(raw, contract, tmp_path / "entry")
     Shapes([3, 7], [Shape(3, 0, points(middle)), Shape(7, 0, points(middle))]).save(tmp_path / "label")
     Grid.load(tmp_path / "entry").save(tmp_path / "label")
