@@ -37,6 +37,8 @@ AHEAD = 2
 """Batches that each step may be in front of the next one."""
 WORST, WORST_APART_SECONDS = 8, 1.0
 """Moments that are listed, and how far two of them are apart at least."""
+LINES = {"lanes": "lanes", "obstacles": "boxes", "road_scene": "road"}
+"""Head -> what its lines of JSON are called; those of lanes can be a label file as they are."""
 SPREAD = 8
 """Frames of a contact sheet, at least."""
 
@@ -65,9 +67,9 @@ def stream(
 ) -> list[Path]:
     """Writes what a model says of every frame of a recording, as a stream.
 
-    `<name>_overlay.mp4` has the source's size and times; `<name>_frames.jsonl` a line a frame with `pts_seconds` (from
-    the first frame) and the head's findings in source pixels; `<name>_summary.json` the worst moments, the latency of
-    each step and what was wrong with the file; `<name>_contact.png` a sheet of frames.
+    `<name>_overlay.mp4` has the source's size and times; `<name>.lanes.jsonl`, `.boxes.jsonl` or `.road.jsonl` a line a
+    frame with `pts_seconds` (from the first frame) and the head's findings in source pixels; `<name>_summary.json` the
+    worst moments, the latency of each step and what was wrong with the file; `<name>_contact.png` a sheet of frames.
 
     Args:
         recording: a video file, or numbered frames; its name is that of the outputs below the folder.
@@ -84,9 +86,9 @@ def stream(
     batches = _clips(frames, contract) if contract.time_axis else _few(frames)
     decoded = ahead(latency.timed("decode", batches, len), AHEAD)
     said = ahead(_said(decoded, predict, contract, latency), AHEAD)
-    ends = ("overlay.mp4", "frames.jsonl", "summary.json", "contact.png")
+    ends = ("_overlay.mp4", f".{LINES[recipe.head]}.jsonl", "_summary.json", "_contact.png")
     place.parent.mkdir(parents=True, exist_ok=True)
-    video, lines, summary, sheet = (place.with_name(f"{place.name}_{end}") for end in ends)
+    video, lines, summary, sheet = (place.with_name(f"{place.name}{end}") for end in ends)
     spread, worst = Spread(SPREAD), Worst(WORST, WORST_APART_SECONDS)
     try:
         with OverlayVideo(video) as overlay, lines.open("w") as out:
@@ -140,7 +142,7 @@ def _said(
             times = pts[0] + np.arange(contract.crop_shape[0]) / contract.rules["frames_per_second"]
             chosen = nearest(pts, times)
         height, width = frames[0].rgb.shape[:2]
-        found = predict(np.stack([frames[i].stored for i in chosen]), (height, width))
+        found = predict(np.stack([frames[i].stored for i in chosen.tolist()]), (height, width))
         latency.add("model", time.perf_counter() - started, len(frames))
         at = nearest(pts[chosen], pts) if contract.time_axis else chosen
         yield [Said(frame, found[int(i)]) for frame, i in zip(frames, at, strict=True)]
