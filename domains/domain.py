@@ -55,6 +55,8 @@ class Scan:
     """Licence and origin of the data."""
     alike: Mapping[Path, Sequence[str]] = field(default_factory=dict)
     """Refused label -> names of the candidates it could belong to; for the terminal, never stored."""
+    notes: Sequence[str] = ()
+    """What a person should know of the source; with names, for the terminal, never stored."""
     labels_only: bool = False
     """The images are there to be drawn on: all of them are in the dataset already, and only labels are taken."""
 

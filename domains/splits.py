@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from domains.errors import GateRefused, UsageError
 from domains.manifest import Subject
+from domains.time_blocks import time_blocks
 
 TEST_BUCKETS = 200
 """Of 1,000: about a fifth of the groups are held out."""
@@ -33,7 +34,8 @@ def split(subjects: Sequence[Subject], fold: str | None = None) -> Split:
 
     A group is held out when its bucket is below 200 of 1,000. When chance leaves one side empty, the fifth of the
     groups with the lowest buckets (at least one) is held out. With fewer than three groups the subjects take the
-    groups' place and the split says so.
+    groups' place and the split says so; subjects that follow each other in a recording are held out as blocks of time,
+    and those next to a block are on neither side (`time_blocks.py`).
 
     Args:
         subjects: of a manifest.
@@ -46,6 +48,9 @@ def split(subjects: Sequence[Subject], fold: str | None = None) -> Split:
     subjects = sorted(subjects, key=_unkeyed)
     groups = {s.group_id for s in subjects}
     within_group = len(groups) < 3
+    if within_group and (blocks := time_blocks(subjects, fold)) is not None:
+        test = tuple(s for s in subjects if s.subject_id in blocks[0])
+        return Split(tuple(s for s in subjects if s.subject_id not in blocks[0] | blocks[1]), test, within_group)
 
     def unit(subject: Subject) -> tuple[int, str]:
         if within_group:

@@ -72,12 +72,13 @@ def dataset_check(
         refused = dict(Counter(scan.refused.values()).most_common())
         answer = {"recipe": name, "layout": scan.layout, "subjects": len(scan.candidates), "groups": groups,
                   "labels": labels, "ignored": len(scan.ignored), "ignored_why": why,
-                  "refused": len(scan.refused), "refused_why": refused,
+                  "refused": len(scan.refused), "refused_why": refused, "notes": list(scan.notes),
                   "statement": scan.statement, "dataset_yaml": schema}  # fmt: skip
         c.done(answer, f"{scan.layout} (read as {name})",
                f"{len(scan.candidates)} candidate subjects, {groups} groups, {labels} labels",
                *[f"refused {count}: {reason}" for reason, count in refused.items()],
                *[f"ignored {count}: {reason}" for reason, count in why.items()],
+               *scan.notes,
                f"licence and origin: {scan.statement}", ADVICE,
                *[f"  {key}: {text}" for key, text in schema.items()])  # fmt: skip
         if not scan.candidates:

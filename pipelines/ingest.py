@@ -142,7 +142,7 @@ def take_in(
     stated = {} if scan.labels_only else {origin: scan.statement}
     taker.names |= dict.fromkeys(stated, scan.namespace)
     manifest = _merged(taken, old, recipe, contract, stated)
-    refused = [pair for one in taken for pair in one.refused]
+    refused = list(dict.fromkeys(pair for one in taken for pair in one.refused))
     if not manifest.subjects:
         reasons = "; ".join(sorted({reason for _, reason in refused})[:3]) or (WHY if held else scan.layout)
         raise NothingUsable(f"no usable file among {len(manifest.records)} in {source} ({reasons})")
@@ -158,6 +158,10 @@ def take_in(
     )
     labelled = sum(one.label is not None for one in taken)
     notes = [answered(scan, labelled)] if scan.labels_only else same_names(scan, old, identity)
+    notes += scan.notes
+    verdicts = {taker.names[r.file_id]: r for r in manifest.records if r.file_id in taker.names}
+    notes += [f"{path}: {r.reason}" for path, r in verdicts.items() if r.verdict == "accepted" and r.reason]
+    refused = [(path, why) for path, why in refused if verdicts[str(Path(path).absolute())].verdict == "refused"]
     return Intake(manifest, labels, dataset, refused, notes)
 
 
@@ -271,7 +275,8 @@ class _Taker:
             label = self.domain.read_label(candidate, raw, self.contract)
         except Refused as refusal:
             taken.records.append(Record(file_id=file_id, verdict="refused", reason=refusal.reason))
-            taken.refused.append((str(path), refusal.reason))
+            where = f"{path} for {candidate.name}" if path in self.tables else str(path)
+            taken.refused.append((where, refusal.reason))
             return
         parts = {"contract": self.contract.model_dump(mode="json"), "image": raw.digest, "label": label.digest}
         key = self.store.key("label", parts)
@@ -346,7 +351,8 @@ def _merged(
             fresh.setdefault(record.file_id, []).append(record)
         if one.subject is not None:
             subjects[one.subject.subject_id] = one.subject
-    records |= {file_id: _one_verdict(found) for file_id, found in fresh.items()}
+    groups = {s.subject_id: s.group_id for s in subjects.values()}
+    records |= {file_id: _one_verdict(found, groups) for file_id, found in fresh.items()}
     return Manifest(
         recipe=recipe.name,
         contract=contract,
@@ -356,16 +362,21 @@ def _merged(
     )
 
 
-def _one_verdict(records: Sequence[Record]) -> Record:
-    """What is said of a file: of one that several subjects share (a table of labels), the best that was made of it.
+def _one_verdict(records: Sequence[Record], groups: Mapping[str, str]) -> Record:
+    """What is said of a file: of one that several subjects share, the best that was made of it.
 
-    What the scan says about the file itself stays as the reason; it then belongs to no subject.
+    They share a table of labels, or a recording, cut into parts. What the scan says about the file itself stays as the
+    reason. It belongs to the first of them where all are of one group (`groups`, of the subjects), else to nobody.
     """
     best = min(records, key=lambda record: VERDICTS.index(record.verdict))
     if len(records) == 1:
         return best
     alike = [r.reason for r in records if r.reason and (r.verdict == best.verdict or r is records[-1])]
-    return best.model_copy(update={"reason": "; ".join(dict.fromkeys(alike)), "subject_id": ""})
+    if best.verdict == "accepted" and (lost := [r.reason for r in records if r.verdict == "refused"]):
+        alike = [f"{len(lost)} of its {len(records)} parts refused: {'; '.join(dict.fromkeys(lost))}"]
+    owners = {groups[r.subject_id] for r in records if r.subject_id in groups}
+    owner = best.subject_id if len(owners) == 1 else ""
+    return best.model_copy(update={"reason": "; ".join(dict.fromkeys(alike)), "subject_id": owner})
 
 
 def keep(store: Store, stage: str, digest: str, text: str) -> str:

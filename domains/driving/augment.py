@@ -1,7 +1,8 @@
 """Augmentation of a clip: one draw for all its frames and their labels; what turns left turns right in a mirror.
 
-The picture is changed by albumentations, whose pipelines are told their seed for each clip, so that a crop depends on
-its own seed alone. Whether it is mirrored is drawn here, because actions have to know.
+Where a pixel goes is one affine matrix, drawn here: frames and masks are warped by it, points and actions are told.
+Colours and sharpness are albumentations', whose pipeline is told its seed for each clip, so that a crop depends on its
+own seed alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _own = threading.local()
 
 def augment(
     frames: np.ndarray, label: np.ndarray | None, shape: tuple[int, int], draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray | None, bool]:
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """A window scaled to a crop, perhaps mirrored, turned a little, with changed colours and sharpness.
 
     Args:
@@ -36,16 +37,38 @@ def augment(
         draw: gives every random number.
 
     Returns:
-        (T, H, W, 3) uint8, (T, H, W) uint8 or None, whether it was mirrored.
+        (T, H, W, 3) uint8, (T, H, W) uint8 or None, and the (2, 3) float64 matrix by which everything moved: x, y in
+        pixels from the window's left and top edge -> those of the crop (see `shapes.moved`, `is_mirrored`).
     """
-    mirrored = bool(draw.random() < FLIP_CHANCE)
-    pipeline = _pipeline(shape)
+    _, cv2 = _libraries()
+    angle = np.radians(draw.uniform(-ROTATION_DEGREES, ROTATION_DEGREES))
+    matrix = placed(frames.shape[1:3], shape, bool(draw.random() < FLIP_CHANCE), float(angle))
+    pipeline = _pipeline()
     pipeline.set_random_seed(int(draw.integers(2**32)))
-    given = {"images": _contiguous(frames, mirrored)}
-    if label is not None:
-        given["masks"] = _contiguous(label, mirrored)
-    changed = pipeline(**given)
-    return changed["images"], changed.get("masks"), mirrored
+    moved = _warped(frames, matrix, shape, cv2.INTER_LINEAR)
+    mask = None if label is None else _warped(label, matrix, shape, cv2.INTER_NEAREST)
+    return pipeline(images=moved)["images"], mask, matrix
+
+
+def placed(window: Sequence[int], shape: tuple[int, int], mirrored: bool, angle: float) -> np.ndarray:
+    """(2, 3) matrix that scales a window of (h, w) pixels to (H, W), mirrors it and turns it about its middle.
+
+    Args:
+        window: (h, w).
+        shape: (H, W).
+        mirrored: left becomes right.
+        angle: in radians; from x towards y.
+    """
+    scale = np.array([shape[1] / window[1], shape[0] / window[0]])
+    around = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = around @ np.diag(scale * [-1 if mirrored else 1, 1])
+    middle, goal = np.array(window[::-1]) / 2, np.array(shape[::-1]) / 2
+    return np.concatenate([linear, (goal - linear @ middle)[:, None]], axis=1)
+
+
+def is_mirrored(matrix: np.ndarray) -> bool:
+    """Whether a matrix of `augment` makes left right."""
+    return bool(np.linalg.det(matrix[:, :2]) < 0)
 
 
 def mirrored_actions(actions: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -54,24 +77,28 @@ def mirrored_actions(actions: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return actions * np.array(signs, actions.dtype)
 
 
-def _contiguous(array: np.ndarray, mirrored: bool) -> np.ndarray:
-    return np.ascontiguousarray(array[:, :, ::-1] if mirrored else array)
+def _warped(frames: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], how: int) -> np.ndarray:
+    """(T, *shape, ...) of (T, h, w, ...); beyond the window's edge it is reflected."""
+    _, cv2 = _libraries()
+    half = np.full(2, 0.5)  # OpenCV counts from the middle of the first pixel, not from its edge
+    centred = np.concatenate([matrix[:, :2], (matrix[:, :2] @ half + matrix[:, 2] - half)[:, None]], axis=1)
+    warped = [cv2.warpAffine(np.ascontiguousarray(frame), centred, shape[::-1], flags=how,
+                             borderMode=cv2.BORDER_REFLECT_101) for frame in frames]  # fmt: skip
+    return np.stack(warped)
 
 
-def _pipeline(shape: tuple[int, int]) -> Any:
-    """This thread's pipeline for crops of a shape."""
-    made = vars(_own).setdefault("pipelines", {})
-    if shape not in made:
-        made[shape] = _build(shape)
-    return made[shape]
+def _pipeline() -> Any:
+    """This thread's pipeline."""
+    made = vars(_own)
+    if "pipeline" not in made:
+        made["pipeline"] = _build()
+    return made["pipeline"]
 
 
-def _build(shape: tuple[int, int]) -> Any:
-    a, cv2 = _libraries()
+def _build() -> Any:
+    a, _ = _libraries()
     return a.Compose(
         [
-            a.Resize(*shape, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST),
-            a.Affine(rotate=(-ROTATION_DEGREES, ROTATION_DEGREES), border_mode=cv2.BORDER_REFLECT_101, p=1),
             a.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.04, 0.04),
                           p=COLOUR_CHANCE),
             a.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.2), p=BLUR_CHANCE),

@@ -34,10 +34,13 @@ def clip_indices(pts_seconds: np.ndarray, starts: np.ndarray, frames: int, frame
     return nearest(pts_seconds, times)
 
 
-def possible_starts(pts_seconds: np.ndarray, frames: int, frames_per_second: float) -> np.ndarray:
+def possible_starts(
+    pts_seconds: np.ndarray, frames: int, frames_per_second: float, scenes: np.ndarray | None = None
+) -> np.ndarray:
     """(N,) frames at which a clip may begin: it ends within the recording and bridges no gap.
 
-    A clip bridges a gap where the nearest frame is farther from the wanted time than `MOST_STEPS` of the clip.
+    A clip bridges a gap where the nearest frame is farther from the wanted time than `MOST_STEPS` of the clip, and
+    where `scenes` (T,) numbers its first and last frame differently, unless every clip does that.
     """
     step = 1 / frames_per_second
     last = pts_seconds[-1] + step / 2 - span_seconds(frames, frames_per_second)
@@ -45,5 +48,7 @@ def possible_starts(pts_seconds: np.ndarray, frames: int, frames_per_second: flo
     indices = clip_indices(pts_seconds, starts, frames, frames_per_second)
     times = pts_seconds[starts][:, None] + np.arange(frames) * step
     near = (np.abs(pts_seconds[indices] - times) <= MOST_STEPS * step).all(1)
+    if scenes is not None and (near & (one := scenes[indices[:, 0]] == scenes[indices[:, -1]])).any():
+        near &= one
     kept: np.ndarray = starts[near]
     return kept

@@ -1,7 +1,8 @@
 """What a subject or label looks like in the store, and how to read frames and windows of it.
 
-A subject entry holds `frames.npy` (T, H, W, 3) uint8, red, green, blue as shown; `pts_seconds.npy` (T,) float64, from
-the recording's first frame; `grid.json`. A single frame is a recording with T = 1. A label entry holds `label.npy`
+A subject entry holds its frames, `pts_seconds.npy` (T,) float64, from the recording's start, and `grid.json`. The frame
+of a still is `frames.npy` (1, H, W, 3) uint8, red, green, blue as shown; those of a recording's part are a small video
+(`stored_video.py`) with `flags.npy` beside it (`quality.py`). A label entry holds `label.npy`
 (T, H, W) uint8 on the same pixels, 255 where nothing is labelled, and for a single frame `native.npy` (H, W) on the
 source's own.
 """
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from domains.driving.stored_video import VIDEO, Reader
 from domains.recipe import Frozen
+
+STILL_FILE, PTS_FILE, FLAGS_FILE = "frames.npy", "pts_seconds.npy", "flags.npy"
 
 
 class Grid(Frozen):
@@ -32,12 +36,16 @@ class Grid(Frozen):
 
 
 class Entry:
-    """A subject in the store, opened: frames lie one after the other, and only what is asked for is read."""
+    """A subject in the store, opened: only the frames that are asked for are read."""
 
     def __init__(self, folder: Path) -> None:
         self.grid = Grid.load(folder)
-        self._frames: np.ndarray = np.load(folder / "frames.npy", mmap_mode="r")
-        self.pts_seconds: np.ndarray = np.load(folder / "pts_seconds.npy")
+        self.pts_seconds: np.ndarray = np.load(folder / PTS_FILE)
+        self._video = Reader(folder) if (folder / VIDEO).is_file() else None
+        self._still: np.ndarray | None = None if self._video else np.load(folder / STILL_FILE, mmap_mode="r")
+        flags = folder / FLAGS_FILE
+        self.flags: np.ndarray = np.load(flags) if flags.is_file() else np.zeros(len(self.pts_seconds), np.uint8)
+        """(T,) uint8 of `quality.FLAGS`."""
 
     def __len__(self) -> int:
         """How many frames."""
@@ -48,9 +56,23 @@ class Entry:
         """(H, W) of the stored frames."""
         return self.grid.stored_shape
 
-    def read(self, indices: Sequence[int], rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
-        """(N, H, W, 3) uint8: the frames with these indices in [0, len(entry)), or a window of each."""
-        return np.stack([self._frames[i, rows, columns] for i in indices])
+    def read(
+        self, indices: Sequence[int] | np.ndarray, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> np.ndarray:
+        """(N, H, W, 3) uint8: the frames with these indices in [0, len(entry)), or a window of each.
+
+        Of a recording each frame is decoded once, from the keyframe before the first: ask for all at once.
+        """
+        if self._video is not None:
+            return self._video.read(indices, rows, columns)
+        assert self._still is not None
+        return np.stack([self._still[i, rows, columns] for i in indices])
+
+
+def covering(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of a frame scaled until it just covers `size`, its aspect kept to within a pixel."""
+    scale = max(wanted / length for wanted, length in zip(size, shape, strict=True))
+    return max(size[0], round(shape[0] * scale)), max(size[1], round(shape[1] * scale))
 
 
 def open_entry(folder: Path) -> Entry:

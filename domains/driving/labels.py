@@ -1,21 +1,15 @@
-"""Label files as classes on the pixels of their frames: masks of class numbers, and lanes as polylines."""
+"""Masks of class numbers as classes on the pixels of their frames."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from domains.driving.classes import VOID
 from domains.driving.readers import read_ids
 from domains.errors import Refused
-
-LANE_WIDTH = 0.02
-"""Of the frame's width: how wide a lane is drawn, at least two pixels."""
 
 
 def frame_label(
@@ -49,41 +43,3 @@ def frame_label(
         table[value] = label_class
     label: np.ndarray = table[ids]
     return label
-
-
-def lane_label(path: Path, frames: int, stored: tuple[int, ...], native: tuple[int, int]) -> np.ndarray:
-    """(T, H, W) uint8 on the stored grid: 1 on a lane, 0 beside it, 255 on frames that no line of the file is about.
-
-    A line is TuSimple's `{"lanes": [[x, ...], ...], "h_samples": [y, ...], "frame": n}` in pixels of the source, where
-    a negative x is no point; `frame` counts from 0.
-
-    Raises:
-        Refused: not such a file, about frames that do not exist, or about none.
-    """
-    label = np.full((frames, *stored), VOID, np.uint8)
-    height, width = stored
-    scale = np.array([width / native[1], height / native[0]])
-    for number, line in _lines(path):
-        if not 0 <= number < frames:
-            raise Refused(f"lanes of frame {number}, but the recording has frames 0..{frames - 1}")
-        drawn = Image.new("L", (width, height))
-        pen = ImageDraw.Draw(drawn)
-        for lane in line["lanes"]:
-            points = [(x, y) for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0]
-            if len(points) > 1:
-                pen.line([tuple(point) for point in np.array(points) * scale], 1, max(2, round(LANE_WIDTH * width)))
-        label[number] = np.asarray(drawn)
-    if not (label != VOID).any():
-        raise Refused("no labelled frame in it")
-    return label
-
-
-def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        for line in lines:
-            if any(len(lane) != len(line["h_samples"]) for lane in line["lanes"]):
-                raise Refused("a lane has another number of points than h_samples")
-        return [(int(line["frame"]), line) for line in lines]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise Refused(f"not lanes as JSON lines with lanes, h_samples and frame ({type(error).__name__})") from None

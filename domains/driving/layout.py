@@ -1,8 +1,9 @@
 """Which files of a folder are frames, recordings, labels or neither; every file gets a place and every drive a name.
 
-Frames lie in any folder and are named `<drive>_<number>` (CamVid) or `<number>` (KITTI); a mask of a frame lies in the
-folder `masks` or `labels` beside the frames' one. A video file is a recording, `<recording>.lanes.jsonl` its lanes. The
-namespace is the folder's own name (of a split such as `train` the name above it: a drive may have a part in each).
+Frames lie in any folder and are named `<drive>_<number>` (CamVid), `<number>` (KITTI) or `clips/<day>/<clip>/<number>`
+(TuSimple); a mask of a frame lies in the folder `masks` or `labels` beside the frames' one. A video file is a
+recording. Files of lanes are matched in `lane_files.py`. The namespace is the folder's own name (of a split such as
+`train` the name above it: a drive may have a part in each).
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate, Scan
-from domains.driving import dataset_yaml
+from domains.driving import box_files, dataset_yaml, lane_files
+from domains.driving.attached import Attached
 from domains.driving.classes import ROAD_CLASSES
 from domains.driving.dataset_yaml import DatasetYaml, read_dataset_yaml
-from domains.driving.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from domains.driving.parts import cut
+from domains.driving.readers import IMAGE_SUFFIXES
 from domains.driving.recipes import settings
+from domains.driving.video import VIDEO_SUFFIXES
 from domains.errors import UsageError
 from domains.recipe import Recipe
 
 MASK_FOLDERS = {"masks", "labels"}
 FRAME_FOLDERS = {"images", "frames"}
 SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
-LANES = ".lanes.jsonl"
 CLASSES_FILE = "classes.txt"
-CAMVID, KITTI, ASSUMED = 30.0, 10.0, 10.0
-"""By how much the number in a file's name grows in a second: of the two data sets, and where nothing is known."""
+CAMVID, KITTI, TUSIMPLE, ASSUMED = 30.0, 10.0, 20.0, 10.0
+"""By how much the number in a file's name grows in a second: of the data sets, and where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +65,38 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     masks = {path for path in files if _is_mask(path, source)}
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     if settings(recipe).clip_frames:
-        layout = "recordings: video files, and folders of numbered frames"
-        candidates, left = _recordings(source, videos, stills)
+        layout = "recordings, cut into parts: video files, and folders of numbered frames"
+        candidates, left = _sequences(source, stills)
         left |= dict.fromkeys(masks, "a mask of a single frame; this recipe takes recordings")
     else:
-        layout = "single frames, with masks in a folder beside theirs where there are any"
-        notes = {"label_values": _label_values(source)}
-        candidates, left = _frames(source, stills, masks, notes)
-        left |= dict.fromkeys(videos, "a recording; this recipe takes single frames")
+        layout = "single frames, with masks in a folder beside theirs where there are any, and parts of video files"
+        about_masks, unfit = _mask_notes(source, recipe)
+        candidates, left = _frames(source, stills, set() if unfit else masks, about_masks)
+        left |= dict.fromkeys(masks, unfit) if unfit else {}
+    candidates = [*candidates, *_videos(source, videos, {c.name for c in candidates})]
+    candidates.sort(key=lambda candidate: candidate.name)
+    layout += _alike(candidates)
+    attached = _with_shapes(source, candidates, files, recipe)
+    candidates = attached.candidates
     grouped = [replace(c, group=group) for c in candidates if (group := said.group_of(c.name, c.group)) is not None]
     taken = {path for c in grouped for path in (*c.images.values(), c.label) if path is not None}
     unmatched = {path for c in candidates for path in (*c.images.values(), c.label) if path is not None} - taken
     left |= dict.fromkeys(unmatched, "the group pattern does not match")
-    left |= {path: "lanes without their recording, or not for this recipe" for path in files if _is_lanes(path)}
+    left |= dict.fromkeys(filter(lane_files.is_lane_file, files), "lanes, which this recipe does not learn from")
+    unlearned = [path for path in files if box_files.is_box_file(path, source)]
+    left |= dict.fromkeys(unlearned, "boxes, which this recipe does not learn from") | attached.ignored
+    taken |= set(attached.refused)
+    data = settings(recipe)
+    parts = [part for c in grouped for part in (cut(c, data) if _is_recording(c) else [c])]
     return Scan(
         layout=layout,
         namespace=said.namespace or _namespace(source),
-        candidates=grouped,
+        candidates=parts,
         ignored=dict(sorted((ignored | {path: why for path, why in left.items() if path not in taken}).items())),
         statement=said.statement,
+        refused=attached.refused,
+        alike=attached.alike,
+        notes=box_files.left_out(attached.names, data.label_classes),
     )
 
 
@@ -110,7 +126,11 @@ def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
                 ignored[path] = "hidden"
             elif name in (dataset_yaml.FILE, CLASSES_FILE) and path.parent == source:
                 ignored[path] = "describes the folder"
-            elif name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, LANES)):
+            elif (
+                name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+                or lane_files.is_lane_file(path)
+                or box_files.is_box_file(path, source)
+            ):
                 files.append(path)
             else:
                 ignored[path] = f"not a frame, a recording or a label known here ({path.suffix or 'no suffix'})"
@@ -123,10 +143,6 @@ def _is_mask(path: Path, source: Path) -> bool:
 
 def _is_frame(path: Path, source: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not _is_mask(path, source)
-
-
-def _is_lanes(path: Path) -> bool:
-    return path.name.lower().endswith(LANES)
 
 
 def _namespace(source: Path) -> str:
@@ -148,6 +164,9 @@ def _still(path: Path, source: Path, said: DatasetYaml) -> _Still:
     if named is None:
         return _Still(path, path.stem, None, ASSUMED, "none: a still")
     number, drive = named["number"], named["drive"]
+    if clip := re.fullmatch(r"(?:.*/)?clips/(?P<day>[^/]+)/(?P<clip>\d+)", "/".join(folders)):
+        at = int(clip["clip"]) + int(number)
+        return _Still(path, clip["day"], at, TUSIMPLE, "the clips' and frames' numbers, 20 a second")
     rate = re.search(r"(\d+)fps", "/".join((source.resolve().name, *folders)))
     if said.frames_per_second:
         clock = (said.frames_per_second, "dataset.yaml")
@@ -179,7 +198,7 @@ def _frames(
             continue
         seen.add(name)
         label = next((free.pop(place) for place in _mask_places(still.path, source) if place in free), None)
-        about = {**notes, "seconds": (still.seconds,), "clock": still.clock}
+        about = {**notes, "seconds": (still.seconds,), "clock": still.clock, "dated": still.number is not None}
         candidates.append(Candidate(name, still.drive, {"frame": still.path}, label, about))
     return candidates, left
 
@@ -193,17 +212,42 @@ def _mask_places(frame: Path, source: Path) -> Iterator[Path]:
                 yield source.joinpath(*below.parts[:at], folder, *below.parts[at + 1 :])
 
 
-def _recordings(
-    source: Path, videos: Sequence[Path], stills: Sequence[_Still]
-) -> tuple[list[Candidate], dict[Path, str]]:
-    """A candidate a video file and a sequence of frames, and why the other frames are left."""
-    candidates, left = [], {}
+def _videos(source: Path, videos: Sequence[Path], names: set[str]) -> list[Candidate]:
+    """A candidate a video file. Its drive is named like the file, with its folders where two drives are named alike."""
+    folders: dict[str, set[str]] = {}
     for path in videos:
-        lanes = path.with_suffix(LANES)
-        label = lanes if lanes.is_file() else None
-        candidates.append(
-            Candidate(_named(path, source), path.stem, {"video": path}, label, {"clock": "the file's own"})
-        )
+        folders.setdefault(path.stem, set()).add(_folders(path, source))
+    candidates = []
+    for path in videos:
+        name = _named(path, source)
+        name = f"{name}{path.suffix}" if name in names else name
+        names.add(name)
+        apart = len(folders[path.stem]) > 1
+        group = f"{_folders(path, source)}/{path.stem}" if apart else path.stem
+        about = {"clock": "the file's own", "named_alike": apart}
+        candidates.append(Candidate(name, group, {"video": path}, notes=about))
+    return candidates
+
+
+def _is_recording(candidate: Candidate) -> bool:
+    return "video" in candidate.images or len(candidate.images) > 1
+
+
+def _folders(path: Path, source: Path) -> str:
+    """Folders of a file below the source, without those that only say what lies in them."""
+    parts = path.relative_to(source).parts[:-1]
+    return "/".join(part for part in parts if part.lower() not in FRAME_FOLDERS | SPLIT_FOLDERS)
+
+
+def _alike(candidates: Sequence[Candidate]) -> str:
+    count = sum(c.notes.get("named_alike", False) for c in candidates)
+    return f"; {count} recordings in several folders share their names and are kept apart as drives" if count else ""
+
+
+def _sequences(source: Path, stills: Sequence[_Still]) -> tuple[list[Candidate], dict[Path, str]]:
+    """A candidate a sequence of numbered frames, and why the other frames are left."""
+    candidates: list[Candidate] = []
+    left: dict[Path, str] = {}
     sequences: dict[tuple[Path, str], dict[int, _Still]] = {}
     for still in stills:
         sequence = sequences.setdefault((still.path.parent, still.drive), {})
@@ -218,21 +262,41 @@ def _recordings(
         if len(ordered) == 1:
             left[ordered[0].path] = "a single frame of its drive; this recipe takes recordings"
         if len(ordered) > 1:
-            lanes = folder / f"{drive}{LANES}"
             about = {"seconds": tuple(one.seconds for one in ordered), "clock": ordered[0].clock}
             images = {f"{one.number:010d}": one.path for one in ordered}
             name = _named(folder / drive, source)
-            candidates.append(Candidate(name, drive, images, lanes if lanes.is_file() else None, about))
-    return sorted(candidates, key=lambda candidate: candidate.name), left
+            candidates.append(Candidate(name, drive, images, notes=about))
+    return candidates, left
 
 
-def _label_values(source: Path) -> dict[int, int] | None:
-    """File value -> class by the names in classes.txt of the folder or the one above; names unknown here are void."""
+def _with_shapes(source: Path, candidates: Sequence[Candidate], files: Sequence[Path], recipe: Recipe) -> Attached:
+    """The candidates with the lanes or boxes that the recipe's head learns from."""
+    if recipe.head == "lanes":
+        return lane_files.attach(source, candidates, [path for path in files if lane_files.is_lane_file(path)])
+    if recipe.head == "obstacles":
+        about_boxes = [path for path in files if box_files.is_box_file(path, source)]
+        return box_files.attach(source, candidates, about_boxes, settings(recipe).label_classes)
+    return Attached(list(candidates))
+
+
+def _mask_notes(source: Path, recipe: Recipe) -> tuple[dict[str, Any], str]:
+    """What the values of the source's masks mean to the recipe's head, or why they mean nothing."""
+    names = _value_names(source)
+    if recipe.head == "obstacles":
+        return {}, "a mask; this recipe learns from boxes"
+    if recipe.head == "lanes":
+        paint = None if names is None else [value for value, name in names.items() if "lane" in name]
+        return {"lane_values": paint}, "" if paint != [] else "a mask whose values are named, none of them a lane"
+    known = {name.lower(): index for index, name in enumerate(ROAD_CLASSES)}
+    return {"label_values": None if names is None else {v: known[n] for v, n in names.items() if n in known}}, ""
+
+
+def _value_names(source: Path) -> dict[int, str] | None:
+    """File value -> name in small letters by classes.txt of the folder or the one above; None: there is none."""
     for file in (source / CLASSES_FILE, source.resolve().parent / CLASSES_FILE):
         if file.is_file():
             lines = [line.split(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
             if not all(len(line) == 2 and line[0].isdigit() and int(line[0]) < 256 for line in lines):
                 raise UsageError(f"{file} is not understood: each line is a number of 0..255 and a name")
-            known = {name.lower(): index for index, name in enumerate(ROAD_CLASSES)}
-            return {int(value): known[name.strip().lower()] for value, name in lines if name.strip().lower() in known}
+            return {int(value): name.strip().lower() for value, name in lines}
     return None

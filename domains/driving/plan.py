@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from domains.domain import Candidate
-from domains.driving.readers import image_size, video_size
+from domains.driving.readers import image_size
 from domains.driving.recipes import settings
+from domains.driving.video import video_header
 from domains.manifest import Contract
 from domains.recipe import Recipe
 
-VERSION = 1
+VERSION = 2
 """Of what `preprocess.py` writes; bumped by hand when it changes."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in 0..1 over everyday photographs: what given weights usually expect."""
@@ -27,7 +28,7 @@ def inspect(candidate: Candidate) -> dict[str, Any]:
         Refused: the header cannot be read.
     """
     kind, path = next(iter(candidate.images.items()))
-    return {"shape": list(video_size(path) if kind == "video" else image_size(path))}
+    return {"shape": list(video_header(path).shape if kind == "video" else image_size(path))}
 
 
 def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
@@ -39,6 +40,7 @@ def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
         "channels": ["red", "green", "blue"],
         "size": [data.height, data.width],
         "resize": "covers the size, aspect kept",
+        "colour_range": "0..255, as shown",
         "colour_mean": list(MEAN),
         "colour_deviation": list(DEVIATION),
         "frames_per_second": data.frames_per_second if clips else None,

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from domains.driving.classes import CLASSES, ROAD_CLASSES
+from domains.driving.classes import CLASSES, OBSTACLES, ROAD_CLASSES
 from domains.recipe import Finetune, Frozen, Pretrain, Recipe
 
 
@@ -61,16 +61,22 @@ RECIPES: dict[str, Recipe] = {
         pretrain=Pretrain(steps=400, batch_size=16, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
         finetune=Finetune(steps=600, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),
     ),
+    "dashcam_obstacles": DrivingRecipe(
+        name="dashcam_obstacles",
+        domain="driving",
+        head="obstacles",
+        objective="mae",
+        data=DrivingData(crop_height=160, crop_width=224, label_classes=OBSTACLES),  # a car just ahead fits in
+        pretrain=Pretrain(steps=400, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
+        finetune=Finetune(steps=1000, batch_size=8, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99),
+    ),
     "dashcam_lanes": DrivingRecipe(
         name="dashcam_lanes",
         domain="driving",
         head="lanes",
         objective="mae",
-        data=DrivingData(
-            clip_frames=8, height=72, width=128, crop_height=64, crop_width=112, label_classes=CLASSES["lanes"]
-        ),
-        # On CPUs with AMX, torch 2.14's bfloat16 Conv3d corrupts memory for some sizes of clips (docs/log.md).
-        precision="32-true",
+        # a crop is nearly the whole frame: where a lane lies in the picture says which one it is
+        data=DrivingData(height=160, width=288, crop_height=160, crop_width=288, label_classes=CLASSES["lanes"]),
         pretrain=Pretrain(steps=400, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.75}}),
         finetune=Finetune(steps=400, batch_size=8, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),
     ),

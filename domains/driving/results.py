@@ -1,4 +1,4 @@
-"""A prediction as files on the source's own pixels: masks in the classes' colours, an overlay, times."""
+"""A prediction as files on the source's own pixels: masks in colours, lanes or boxes, an overlay, times."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from PIL import Image
 
 from domains.domain import Candidate
 from domains.driving import show
+from domains.driving.classes import CLASSES, ROAD_COLOURS
+from domains.driving.heads import lanes, obstacles, road_scene
 from domains.driving.preprocess import scaled_label
-from domains.driving.readers import Frame, image_frames, video_frames
+from domains.driving.readers import Frame, image_frames
+from domains.driving.video import video_frames
 from domains.head import Evidence, Prediction
 from domains.manifest import Contract
 
@@ -24,47 +27,87 @@ def write_prediction(
     """Writes masks and an overlay of one subject below the folder, under its name in the source.
 
     A mask is a PNG with a palette: its values are the classes, its colours the legend's. A frame gives
-    `<name>_prediction.png` and `<name>_overlay.png`; a recording a folder `<name>_prediction` with a mask a frame and
-    `frames.jsonl`, which has `pts_seconds` for each, and the overlay of its middle frame.
+    `<name>_prediction.png`, `<name>_prediction.json` with its free space, and `<name>_overlay.png`; a recording a
+    folder `<name>_prediction` with a mask a frame and `frames.jsonl`, which has `pts_seconds` for each, and the overlay
+    of its middle frame.
+
+    Lanes are lines of JSON, one a frame, in `<name>.lanes.jsonl`, which can be a label file as it is; boxes are such
+    lines in `<name>.boxes.jsonl`.
 
     Args:
         candidate: whose files give the size.
-        prediction: (K, H, W) of a frame, (K, T, H, W) of a recording.
+        prediction: (K, H, W) of a frame, (K, T, H, W) of a recording; lanes (T, slots, rows, 3); boxes (N, 7).
         contract: of the model.
         folder: where to write.
         evidence: none: the mask is where.
     """
     place = folder / candidate.name
     place.parent.mkdir(parents=True, exist_ok=True)
-    classes, paths = prediction.argmax(0).astype(np.uint8), []
+    if prediction.ndim == 2:
+        return _write_boxes(candidate, prediction, contract, place)
     overlay = place.with_name(f"{place.name}_overlay.png")
+    if contract.num_classes == len(CLASSES["lanes"]):
+        return _write_lanes(candidate, prediction, contract, place, overlay)
+    classes, paths = prediction.argmax(0).astype(np.uint8), []
     if not contract.time_axis:
         [frame] = image_frames(list(candidate.images.values()), [0.0])
-        paths.append(_save(place.with_name(f"{place.name}_prediction.png"), classes, len(prediction)))
-        overlay.write_bytes(show.overlay(frame.rgb, classes, len(prediction)))
-        return [*paths, overlay]
+        paths.append(_save(place.with_name(f"{place.name}_prediction.png"), classes))
+        figures = place.with_name(f"{place.name}_prediction.json")
+        figures.write_text(json.dumps(road_scene.as_json(classes), indent=1) + "\n")
+        overlay.write_bytes(show.with_legend({"prediction": road_scene.drawn(frame.rgb, classes, contract)}))
+        return [*paths, figures, overlay]
     below = place.with_name(f"{place.name}_prediction")
     below.mkdir(exist_ok=True)
     lines, first = [], None
     for number, frame in enumerate(_frames(candidate)):
         first = frame.seconds if first is None else first
         mask = scaled_label(classes[number], frame.rgb.shape[:2])
-        paths.append(_save(below / f"{number:06d}.png", mask, len(prediction)))
+        paths.append(_save(below / f"{number:06d}.png", mask))
         lines.append(json.dumps({"mask": paths[-1].name, "pts_seconds": round(frame.seconds - first, 6)}))
         if number == len(classes) // 2:
-            overlay.write_bytes(show.overlay(frame.rgb, mask, len(prediction)))
+            overlay.write_bytes(show.overlay(frame.rgb, mask))
     (below / "frames.jsonl").write_text("\n".join(lines) + "\n")
     return [*paths, below / "frames.jsonl", overlay]
+
+
+def _write_boxes(candidate: Candidate, prediction: Prediction, contract: Contract, place: Path) -> list[Path]:
+    path, overlay = place.with_name(f"{place.name}.boxes.jsonl"), place.with_name(f"{place.name}_overlay.png")
+    middle = int(prediction[:, 0].max(initial=0)) // 2
+    lines, first = [], None
+    for number, frame in enumerate(_frames(candidate)):
+        first = frame.seconds if first is None else first
+        boxes = obstacles.on_frame(prediction, number)
+        about = {"frame": number, "pts_seconds": round(frame.seconds - first, 6)}
+        lines.append(json.dumps(about | obstacles.as_json(boxes)))
+        if number == middle:
+            Image.fromarray(obstacles.drawn(frame.rgb, boxes, contract)).save(overlay)
+    path.write_text("\n".join(lines) + "\n")
+    return [path, overlay]
+
+
+def _write_lanes(
+    candidate: Candidate, prediction: Prediction, contract: Contract, place: Path, overlay: Path
+) -> list[Path]:
+    lines, first = [], None
+    for number, frame in enumerate(_frames(candidate)):
+        first = frame.seconds if first is None else first
+        about = {"frame": number, "pts_seconds": round(frame.seconds - first, 6)}
+        lines.append(json.dumps(about | lanes.as_json(prediction[number])))
+        if number == len(prediction) // 2:
+            Image.fromarray(lanes.drawn(frame.rgb, prediction[number], contract)).save(overlay)
+    path = place.with_name(f"{place.name}.lanes.jsonl")
+    path.write_text("\n".join(lines) + "\n")
+    return [path, overlay]
 
 
 def _frames(candidate: Candidate) -> Iterable[Frame]:
     if "video" in candidate.images:
         return video_frames(candidate.images["video"], Counter())
-    return image_frames(list(candidate.images.values()), candidate.notes["seconds"])
+    return image_frames(list(candidate.images.values()), candidate.notes.get("seconds", (0.0,)))
 
 
-def _save(path: Path, classes: np.ndarray, num_classes: int) -> Path:
+def _save(path: Path, classes: np.ndarray) -> Path:
     image = Image.fromarray(classes, mode="P")
-    image.putpalette([value for colour in show.palette(num_classes).values() for value in colour])
+    image.putpalette([value for colour in ROAD_COLOURS.values() for value in colour])
     image.save(path)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from domains.driving.classes import CLASSES, LANE_COLOURS, ROAD_COLOURS, VOID
-from domains.driving.entries import judged_label, open_entry
-from domains.driving.preprocess import scaled_label
-from domains.head import Evidence, Prediction
+from domains.driving.classes import LANE_COLOURS, ROAD_COLOURS, VOID
+from domains.driving.entries import open_entry
+from domains.driving.free_space import corridor
 
 OPACITY = 0.55
+FREE_COLOUR = (80, 255, 120)
 DPI = 100
 MOST_ROWS = 4
 """Samples in a figure of panels."""
@@ -37,40 +37,59 @@ def thumbnail(folder: Path) -> bytes:
     return file.getvalue()
 
 
-def judged(folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
-    """PNG of a frame (of a recording: a labelled one near its middle) as it is, as predicted, and as labelled."""
-    entry, classes = open_entry(folder), prediction.argmax(0).astype(np.uint8)
-    reference = None if label is None else judged_label(label)
-    at = 0
-    if classes.ndim == 3:
-        at = _middle(reference) if reference is not None else len(entry) // 2
-        classes, reference = classes[at], None if reference is None else reference[at]
-    [frame], shape = entry.read([at]), entry.shape
-    columns = {"frame": frame, "prediction": coloured(frame, scaled_label(classes, shape), len(prediction))}
-    if reference is not None:
-        columns["reference"] = coloured(frame, scaled_label(reference, shape), len(prediction))
-    return _with_legend(columns, len(prediction))
-
-
-def coloured(frame: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+def coloured(frame: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: the frame under its classes' colours; where nothing is labelled it stays as it is."""
     table = np.zeros((256, 3), np.float32)
-    colours = np.array(list(palette(num_classes).values()), np.float32)
+    colours = np.array(list(ROAD_COLOURS.values()), np.float32)
     table[: len(colours)] = colours
-    plain = classes == VOID if num_classes > 2 else (classes == VOID) | (classes == 0)
-    share = np.where(plain, 0, OPACITY)[..., None]
+    share = np.where(classes == VOID, 0, OPACITY)[..., None]
     mixed: np.ndarray = (frame * (1 - share) + table[classes] * share).astype(np.uint8)
     return mixed
 
 
-def palette(num_classes: int) -> Mapping[str, tuple[int, int, int]]:
-    """Class -> colour: of lanes where there are two classes, else of the road scene."""
-    return LANE_COLOURS if num_classes == len(CLASSES["lanes"]) else ROAD_COLOURS
+def with_corridor(frame: np.ndarray, free_rows: int) -> np.ndarray:
+    """(H, W, 3) uint8: the frame with the corridor ahead lightened as far as it is free, and a line where that ends."""
+    height, width = frame.shape[:2]
+    inside = corridor((height, width)).copy()
+    inside[: height - free_rows] = False
+    lit = np.where(inside[..., None], frame * 0.6 + np.array(FREE_COLOUR) * 0.4, frame).astype(np.uint8)
+    end, thick = height - max(free_rows, 1), max(1, height // 120)
+    across = corridor((height, width))[end] if free_rows else corridor((height, width))[-1]
+    lit[max(0, end - thick) : end + thick, across] = FREE_COLOUR
+    return lit
 
 
-def overlay(frame: np.ndarray, classes: np.ndarray, num_classes: int) -> bytes:
+def with_lanes(frame: np.ndarray, lanes: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    """(H, W, 3) uint8: the frame with lanes, (slot, points (N, 2) x, y) each, drawn in their slots' colours."""
+    import cv2
+
+    canvas = np.ascontiguousarray(frame).copy()
+    for slot, points in lanes:
+        line = [np.rint((points - 0.5) * 16).astype(np.int32)]  # in sixteenths of a pixel
+        wide = max(1, round(frame.shape[1] / 240))
+        cv2.polylines(canvas, line, False, (0, 0, 0), wide + 2, cv2.LINE_AA, shift=4)
+        cv2.polylines(canvas, line, False, LANE_COLOURS[slot], wide, cv2.LINE_AA, shift=4)
+    return canvas
+
+
+def enlarged(frame: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(*shape, 3) uint8: a stored frame in its source's size."""
+    return np.asarray(Image.fromarray(frame).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def side_by_side(columns: Mapping[str, np.ndarray]) -> bytes:
+    """PNG of named images (H, W, 3) uint8 of one size."""
+    height, width = next(iter(columns.values())).shape[:2]
+    across = 4.8
+    figure = _figure(across * len(columns), across * height / width + 0.25)
+    _in_columns(figure, columns)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.25 / figure.get_figheight(), 0.02, 0.02)
+    return _png(figure)
+
+
+def overlay(frame: np.ndarray, classes: np.ndarray) -> bytes:
     """PNG of one frame (H, W, 3) uint8 with its predicted classes (H, W) uint8 and a legend."""
-    return _with_legend({"prediction": coloured(frame, classes, num_classes)}, num_classes)
+    return with_legend({"prediction": coloured(frame, classes)})
 
 
 def panels(named: Mapping[str, Any]) -> bytes:
@@ -107,26 +126,24 @@ def _strip(panel: np.ndarray) -> np.ndarray:
     return np.concatenate(list(panel[some]), axis=1)
 
 
-def _middle(reference: np.ndarray) -> int:
-    """The labelled frame nearest to the middle of (T, H, W)."""
-    labelled = np.flatnonzero((reference != VOID).any((1, 2)))
-    return int(labelled[np.abs(labelled - len(reference) // 2).argmin()]) if len(labelled) else len(reference) // 2
-
-
-def _with_legend(columns: Mapping[str, np.ndarray], num_classes: int) -> bytes:
+def with_legend(columns: Mapping[str, np.ndarray]) -> bytes:
+    """PNG of named images (H, W, 3) uint8 of one size, with the colours of the road scene's classes below."""
     height, width = next(iter(columns.values())).shape[:2]
     across = 3.6 if len(columns) > 1 else 6.0
     figure = _figure(across * len(columns), across * height / width + 0.75)
-    for axes, (name, image) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
-        axes.imshow(image, interpolation="nearest")
-        axes.set_title(name, color="white", fontsize=9)
-        axes.set_axis_off()
-    shown = {name: colour for name, colour in palette(num_classes).items() if name != "background"}
-    handles = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in shown.items()]
+    _in_columns(figure, columns)
+    handles = [Patch(color=(r / 255, g / 255, b / 255), label=name) for name, (r, g, b) in ROAD_COLOURS.items()]
     figure.legend(handles=handles, loc="lower center", ncols=6, frameon=False, labelcolor="white", fontsize=8)
     bottom, top = 0.5 / figure.get_figheight(), 1 - 0.25 / figure.get_figheight()
     figure.subplots_adjust(0.01, bottom, 0.99, top, 0.02, 0.02)
     return _png(figure)
+
+
+def _in_columns(figure: Figure, columns: Mapping[str, np.ndarray]) -> None:
+    for axes, (name, image) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(name, color="white", fontsize=9)
+        axes.set_axis_off()
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from domains.average_precision import average_precision
+
 IOUS = tuple(round(0.1 + 0.05 * n, 2) for n in range(9))
 """0.10, 0.15 ... 0.50: borders of lesions are uncertain, so less overlap is asked for than in photographs."""
 PRINTED = (0.1, 0.5)
 """Whose average precision is given by itself."""
-RECALLS = np.linspace(0, 1, 101)
 
 
 def around(labelled: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def pool(details: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
     Source: Lin et al. 2014, arXiv:1405.0312 (COCO: highest precision at 101 recalls and beyond); Baumgartner et al.
         2021, arXiv:2106.00817 (IoU 0.1 to 0.5).
-    Differs: boxes with equal scores share one threshold, so that their order does not matter.
+    Differs: as `average_precision` does.
     """
     precision = average_precision(
         np.concatenate([d["boxes"]["scores"] for d in details]),
@@ -73,17 +73,3 @@ def pool(details: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     )
     each = {f"box_ap_at_{iou:g}": float(precision[IOUS.index(iou)]) for iou in PRINTED}
     return {"box_map": float(precision.mean()), **each}
-
-
-def average_precision(scores: np.ndarray, hits: np.ndarray, lesions: int) -> np.ndarray:
-    """(T,) of boxes with (N,) scores and (T, N) hits, at T overlaps, among so many lesions."""
-    if lesions == 0:
-        return np.full(len(hits), math.nan)
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)[: len(scores)]
-    found = np.cumsum(hits[:, order], axis=1)[:, last]
-    precision = found / (np.flatnonzero(last) + 1)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    best = np.pad(best, ((0, 0), (0, 1)))  # a recall that is never reached
-    each = [row[np.searchsorted(recall, RECALLS)] for row, recall in zip(best, found / lesions, strict=True)]
-    return np.mean(each, axis=1)

@@ -79,7 +79,9 @@ def draw_frame(scene: Scene, seconds: float) -> Frame:
 
 
 def lanes(scene: Scene, seconds: float, rows: np.ndarray) -> list[list[float]]:
-    """x of each lane line at rows (N,), from left to right, both counted in middles of pixels; -2 where it is not seen.
+    """x of each lane line at heights y of `rows` (N,), from left to right; -2 where it is not seen.
+
+    Both count pixels from the picture's left and top edges (`shapes.py`).
 
     A line goes on behind what hides it, as annotators draw it; it ends at the bonnet, at the picture's edge, and where
     it is `road.LABELLED_M` away. Lines with fewer than two points are left out.
@@ -89,8 +91,8 @@ def lanes(scene: Scene, seconds: float, rows: np.ndarray) -> list[list[float]]:
     found = []
     for line in scene.road.lines:
         if line.is_lane:
-            x = view.line(line.at_m, rows) - 0.5
-            x = np.where((x >= 0) & (x <= width - 1) & (rows < height * (1 - scene.bonnet)), np.round(x, 1), -2.0)
+            x = view.line(line.at_m, rows - 0.5)
+            x = np.where((x >= 0) & (x < width) & (rows < height * (1 - scene.bonnet)), np.round(x, 1), -2.0)
             if np.count_nonzero(x >= 0) > 1:
                 found.append((line.at_m, x.tolist()))
     return [x for _, x in sorted(found)]

@@ -1,4 +1,4 @@
-"""What the heads with a class per pixel share: loss, inference on frames and recordings, confusion and IoU."""
+"""What the heads with a class per pixel share: loss, inference, confusion and IoU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domains.driving.classes import VOID
-from domains.driving.clips import nearest
 from domains.driving.entries import judged_label, normalised, open_entry
 from domains.driving.preprocess import scaled_label
 from domains.head import Prediction
@@ -43,36 +42,14 @@ def cross_entropy(logits: Tensor, batch: Batch, weights: Sequence[float] | None 
 
 
 def predict_frame(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
-    """(K, H, W) float32 class probabilities of a frame on its source's own pixels, from overlapping windows."""
+    """(K, H, W) float32 class probabilities of a still, or of the middle frame of a recording, on the source's pixels."""
     entry = open_entry(folder)
-    image = normalised(entry.read([0]), contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
-    probabilities = _infer(model, image, contract)
-    scaled = F.interpolate(probabilities[None], entry.grid.native_shape, mode="bilinear", align_corners=False)[0]
-    return (scaled / scaled.sum(0)).numpy()
+    return probabilities(model, entry.read([len(entry) // 2])[0], contract, entry.grid.native_shape)
 
 
-def predict_recording(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
-    """(K, T, H, W) float32 class probabilities of every stored frame.
-
-    Clips follow each other at the contract's rate, their frames the nearest in time; a frame between two of theirs gets
-    what was predicted for the one nearest to it.
-    """
-    entry, length = open_entry(folder), contract.crop_shape[0]
-    pts, step = entry.pts_seconds, 1 / contract.rules["frames_per_second"]
-    times = np.arange(0, pts[-1] + step / 2, step)
-    indices = nearest(pts, times)
-    indices = np.pad(indices, (0, -len(indices) % length), mode="edge")
-    clips = []
-    for start in range(0, len(indices), length):
-        frames = entry.read(indices[start : start + length])
-        clip = normalised(frames, contract.rules["colour_mean"], contract.rules["colour_deviation"])
-        clips.append(_infer(model, clip, contract).numpy())
-    found: Prediction = np.concatenate(clips, axis=1)[:, nearest(times, pts)]
-    return found
-
-
-def _infer(model: nn.Module, image: np.ndarray, contract: Contract) -> Tensor:
-    """(3, *S) -> (K, *S) on the CPU."""
+def probabilities(model: nn.Module, frame: np.ndarray, contract: Contract, native_shape: tuple[int, int]) -> Prediction:
+    """(K, *native_shape) float32 class probabilities of a stored frame (H, W, 3) uint8, from overlapping windows."""
+    image = normalised(frame[None], contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -83,13 +60,14 @@ def _infer(model: nn.Module, image: np.ndarray, contract: Contract) -> Tensor:
                 roi_size=contract.crop_shape,
                 sw_batch_size=WINDOWS_AT_ONCE,
                 predictor=lambda window: model(window).float().softmax(1),
-                overlap=(0.0, OVERLAP, OVERLAP) if contract.time_axis else OVERLAP,
+                overlap=OVERLAP,
                 mode="gaussian",
             )
     finally:
         model.train(training)
     assert isinstance(blended, Tensor)
-    return blended[0].cpu().clone()
+    scaled = F.interpolate(blended.cpu().clone(), native_shape, mode="bilinear", align_corners=False)[0]
+    return (scaled / scaled.sum(0)).numpy()
 
 
 def confusion(prediction: Prediction, label: Path) -> np.ndarray:
@@ -135,11 +113,10 @@ def pooled_confusion(details: Sequence[dict[str, Any]]) -> np.ndarray:
 
 
 def write_mask(prediction: Prediction, folder: Path, out: Path, contract: Contract) -> None:
-    """Writes the likeliest classes as a label entry of the subject entry `folder`."""
-    grid, classes = open_entry(folder).grid, prediction.argmax(0).astype(np.uint8)
-    if contract.time_axis:
-        np.save(out / "label.npy", classes)
-    else:
-        np.save(out / "native.npy", classes)
-        np.save(out / "label.npy", scaled_label(classes, grid.stored_shape)[None])
-    grid.save(out)
+    """Writes the likeliest classes as a label entry of the subject entry `folder`; of a recording for one frame."""
+    entry, classes = open_entry(folder), prediction.argmax(0).astype(np.uint8)
+    label = np.full((len(entry), *entry.shape), VOID, np.uint8)
+    label[len(entry) // 2] = scaled_label(classes, entry.shape)
+    np.save(out / "native.npy", classes)
+    np.save(out / "label.npy", label)
+    entry.grid.save(out)

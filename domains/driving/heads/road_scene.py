@@ -1,4 +1,4 @@
-"""The road scene head: what every pixel of a frame is, judged by IoU."""
+"""The road scene head: what every pixel of a frame is, judged by IoU, and from it how far the road ahead is free."""
 
 from __future__ import annotations
 
@@ -7,13 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from domains.driving import show
-from domains.driving.classes import ROAD_CLASSES
-from domains.driving.entries import open_entry
+from domains.driving import free_space, show
+from domains.driving.classes import ROAD_CLASSES, VOID
+from domains.driving.entries import judged_label, open_entry
 from domains.driving.heads import dense
-from domains.head import Head, Prediction
+from domains.head import Evidence, Head, Prediction
 from domains.manifest import Contract
+
+
+def of_frames(
+    model: nn.Module, frames: np.ndarray, contract: Contract, native_shape: tuple[int, int]
+) -> list[np.ndarray]:
+    """The likeliest class of every pixel of each frame: (H, W) uint8 on the source's pixels.
+
+    Args:
+        model: crops -> logits.
+        frames: (N, H, W, 3) uint8 on the stored grid.
+        contract: of the model.
+        native_shape: (H, W) of the source.
+    """
+    return [dense.probabilities(model, frame, contract, native_shape).argmax(0).astype(np.uint8) for frame in frames]
+
+
+def drawn(frame: np.ndarray, prediction: np.ndarray, contract: Contract) -> np.ndarray:
+    """(H, W, 3) uint8: a frame of the source in the colours of its classes, and where the corridor ahead is free."""
+    return show.with_corridor(show.coloured(frame, prediction), free_space.free_rows(prediction))
+
+
+def as_json(prediction: np.ndarray) -> dict[str, Any]:
+    """How many rows from the bottom the road ahead is free, of how many, and the share of the frame that is road."""
+    height = len(prediction)
+    road = round(float((prediction == free_space.ROAD).mean()), 4)
+    return {"free_rows": free_space.free_rows(prediction), "rows": height, "road_share": road}
 
 
 def road_below(entry: Path, contract: Contract) -> Prediction:
@@ -27,19 +54,46 @@ def road_below(entry: Path, contract: Contract) -> Prediction:
 
 
 def score(prediction: Prediction, entry: Path, label: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """Figures of one frame over its labelled pixels: "frame_iou", "frame_accuracy"; the counts for `dense.pool`.
+    """Figures of one frame: "frame_iou", "frame_accuracy" over its labelled pixels; the counts for `dense.pool`.
+
+    "free_row_error" is by how many rows of the source the free space differs from that of the label, whose unlabelled
+    pixels count for neither; nan where the label's own corridor is not labelled.
 
     "frame_iou" is the mean over the classes that the frame has or is said to have: a few wrong pixels of a class that
     is not there cost as much as a class missed, so that it lies below the "miou" of all frames together.
     """
     counts = dense.confusion(prediction, label)
     figures = {"frame_iou": dense.mean_iou(counts), "frame_accuracy": dense.accuracy(counts)}
+    figures["free_row_error"] = _free_row_error(prediction, judged_label(label))
     return figures, {"confusion": counts.tolist()}
+
+
+def _free_row_error(prediction: Prediction, reference: np.ndarray) -> float:
+    if (reference[free_space.corridor((reference.shape[0], reference.shape[1]))] == VOID).all():
+        return float("nan")
+    rows = free_space.free_rows(prediction.argmax(0).astype(np.uint8)), free_space.free_rows(reference)
+    return float(abs(rows[0] - rows[1]))
 
 
 def frame_iou(prediction: Prediction, entry: Path, label: Path) -> float:
     """The "frame_iou" of `score` by itself."""
-    return score(prediction, entry, label)[0]["frame_iou"]
+    return dense.mean_iou(dense.confusion(prediction, label))
+
+
+def picture(folder: Path, prediction: Prediction, label: Path | None, evidence: Evidence | None = None) -> bytes:
+    """PNG of a frame (of a recording its middle one) as it is, as predicted and as labelled, with its free space."""
+    entry, shape = open_entry(folder), (prediction.shape[1], prediction.shape[2])
+    frame = show.enlarged(entry.read([len(entry) // 2])[0], shape)
+    columns = {"frame": frame}
+    for name, classes in (("prediction", prediction.argmax(0).astype(np.uint8)), ("reference", _read(label))):
+        if classes is not None:
+            rows = free_space.free_rows(classes)
+            columns[f"{name}, {rows} rows free"] = show.with_corridor(show.coloured(frame, classes), rows)
+    return show.with_legend(columns)
+
+
+def _read(label: Path | None) -> np.ndarray | None:
+    return None if label is None else judged_label(label)
 
 
 def summarise(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -62,7 +116,7 @@ HEAD = Head(
     score=score,
     primary_score=frame_iou,
     summarise=summarise,
-    picture=show.judged,
+    picture=picture,
     accounting=("The thirds of the trivial competitor were not fitted to anything.",),
     pool=dense.pool,
     write_mask=dense.write_mask,

@@ -9,6 +9,9 @@ from domains.driving import DOMAIN
 from domains.driving.generate import write_frames
 from domains.driving.recipes import RECIPES
 
+LANES = RECIPES["dashcam_lanes"].changed({"data.height": "96", "data.width": "128", "data.crop_height": "96",
+                                          "data.crop_width": "128"})  # fmt: skip
+
 
 @pytest.fixture
 def video(tmp_path):
@@ -40,8 +43,14 @@ def frames(generated, tmp_path_factory):
 @pytest.fixture(scope="session")
 def clips(generated, tmp_path_factory):
     """Both drives as recordings with lanes."""
-    recipe = RECIPES["dashcam_lanes"]
+    recipe = LANES.changed({"data.clip_frames": "8"})
     return read_all(list(DOMAIN.scan(generated, recipe).candidates), recipe, tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="session")
+def lane_frames(generated, tmp_path_factory):
+    """All frames with lanes."""
+    return read_all(list(DOMAIN.scan(generated, LANES).candidates), LANES, tmp_path_factory.mktemp("lane-frames"))
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from driving_files import read_all
 from domains.domain import Candidate
 from domains.driving.entries import normalised, open_entry
 from domains.driving.plan import DEVIATION, MEAN
+from domains.driving.quality import FLAGS
 from domains.driving.recipes import RECIPES
+from domains.driving.shapes import Shapes, open_shapes
 
-CLIPS = RECIPES["dashcam_lanes"].changed({"data.height": "32", "data.width": "32", "data.crop_height": "32",
-                                          "data.crop_width": "32"})  # fmt: skip
+CLIPS = RECIPES["dashcam_lanes"].changed({"data.clip_frames": "8", "data.height": "32", "data.width": "32",
+                                          "data.crop_height": "32", "data.crop_width": "32"})  # fmt: skip
 
 
 def test_batch__a_clip_has_the_nearest_frames_and_their_own_times(video, tmp_path):
@@ -64,16 +66,58 @@ def test_batch__plain_crops_are_windows_of_the_store(frames):
 def test_batch__lanes_are_labels_of_every_frame(clips):
     source = clips.crops(labelled=True, augment=True)
     batch = source.batch([0, 1], [3, 4])
-    assert batch.crops.shape == (2, 1, 3, 8, 64, 112) and batch.targets.shape == (2, 1, 8, 64, 112)
-    assert set(batch.targets.unique().tolist()) == {0, 1}
+    assert batch.crops.shape == (2, 1, 3, 8, 96, 128) and batch.targets.shape == (2, 8, 6, 24)
+    seen = batch.targets.isfinite().any(-1)
+    assert seen[:, :, 2:4].all() and (seen == seen[:, :1]).all()  # both lines of the own lane on every frame
     again = source.batch([1], [4])
-    assert torch.equal(again.crops[0], batch.crops[1]) and torch.equal(again.targets[0], batch.targets[1])
+    assert torch.equal(again.crops[0], batch.crops[1])
+    assert torch.equal(again.targets[0].nan_to_num(-1), batch.targets[1].nan_to_num(-1))
 
 
 def test_starts__a_labelled_clip_holds_a_labelled_frame(clips, tmp_path):
-    label = np.load(clips.labels[0] / "label.npy")
-    label[:-1] = 255
-    np.save(tmp_path / "label.npy", label)
+    last = Shapes([9], open_shapes(clips.labels[0]).on(9))
+    last.save(tmp_path)
+    open_entry(clips.entries[0]).grid.save(tmp_path)
     source = clips.crops(labelled=True)
     source._labels[0] = tmp_path
     assert source.starts(0).tolist() == [2] and source.starts(1).tolist() == [0, 1, 2]
+    targets = source.batch([0], [3]).targets[0]
+    assert targets[:-1].isinf().all() and targets[-1].isfinite().any()
+
+
+def test_batch__clips_are_drawn_away_from_what_shows_nothing_new(video, tmp_path):
+    path, _ = video(np.arange(100) / 20)
+    read = read_all([Candidate("a", "a", {"video": path})], CLIPS, tmp_path)
+    flags = np.zeros(100, np.uint8)
+    flags[20:60] = FLAGS["standing"]
+    np.save(read.entries[0] / "flags.npy", flags)
+    batch = read.crops().batch([0] * 300, list(range(300)))
+    starts = (batch.seconds[:, 0, 0].numpy() * 20).round().astype(int)
+    clips = np.arange(86)[:, None] + 2 * np.arange(8)
+    expected = np.where(flags[clips] > 0, 0.2, 1.0).mean(1)
+    found = np.bincount(starts, minlength=86)
+    inside = slice(20, 46)  # all eight frames stand
+    assert found[inside].sum() / 300 == pytest.approx(expected[inside].sum() / expected.sum(), abs=0.06)
+    again = read.crops().batch([0] * 300, list(range(300)))
+    assert torch.equal(again.seconds, batch.seconds)
+
+
+def test_starts__no_clip_goes_over_a_scene_cut(video, tmp_path):
+    path, _ = video(np.arange(40) / 20)
+    read = read_all([Candidate("a", "a", {"video": path})], CLIPS, tmp_path)
+    flags = np.zeros(40, np.uint8)
+    flags[20] = FLAGS["cut"]
+    np.save(read.entries[0] / "flags.npy", flags)
+    assert read.crops().starts(0).tolist() == [0, 1, 2, 3, 4, 5, *range(20, 27)]
+
+
+def test_batch__frames_of_a_recording_in_a_recipe_of_frames(video, tmp_path):
+    recipe = RECIPES["road_scene"].changed({"data.height": "48", "data.width": "64", "data.crop_height": "48",
+                                            "data.crop_width": "64"})  # fmt: skip
+    path, levels = video(np.arange(30) / 10)
+    read = read_all([Candidate("a", "a", {"video": path}, None, {"part": (1.0, 2.0)})], recipe, tmp_path)
+    batch = read.crops().batch([0] * 40, list(range(40)))
+    assert batch.seconds is None and batch.crops.shape == (40, 1, 3, 48, 64)
+    shown = (batch.crops[:, 0].mean((2, 3)).numpy() * DEVIATION + MEAN).mean(1) * 255
+    nearest = np.abs(shown[:, None] - levels[10:20]).argmin(1)
+    assert np.abs(shown - levels[10:20][nearest]).max() < 4 and len(set(nearest)) > 7

@@ -1,13 +1,11 @@
-"""Masks and lanes as classes: void stays void, values that are no class are refused, lanes fall where they are."""
-
-import json
+"""Masks as classes: void stays void, values that are no class are refused."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from domains.driving.classes import VOID
-from domains.driving.labels import frame_label, lane_label
+from domains.driving.labels import frame_label
 from domains.errors import Refused
 
 
@@ -29,32 +27,3 @@ def test_frame_label__what_does_not_fit_is_refused(tmp_path):
         frame_label(path, (1, 2), 3)
     with pytest.raises(Refused, match="mask of 1 x 2 pixels"):
         frame_label(path, (2, 2), 3)
-
-
-def lanes(tmp_path, *lines):
-    path = tmp_path / "drive.lanes.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
-    return path
-
-
-def test_lane_label__drawn_on_the_scaled_frame(tmp_path):
-    straight = {"frame": 1, "lanes": [[80, 80, 80, -2]], "h_samples": [0, 40, 80, 119]}
-    label = lane_label(lanes(tmp_path, straight), 3, (60, 80), (120, 160))
-    assert (label[0] == VOID).all() and (label[2] == VOID).all()
-    rows, columns = np.nonzero(label[1])
-    assert rows.min() == 0 and 38 <= rows.max() <= 42 and abs(columns.mean() - 40) < 1 and np.ptp(columns) <= 2
-
-
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
-        ({"frame": 3, "lanes": [], "h_samples": []}, "frame 3"),
-        ({"frame": 0, "lanes": [[1, 2]], "h_samples": [1]}, "number of points"),
-        ({"lanes": [], "h_samples": []}, "KeyError"),
-        ("not json", "JSONDecodeError"),
-        ("", "no labelled frame"),
-    ],
-)
-def test_lane_label__what_is_no_label_is_refused(tmp_path, line, why):
-    with pytest.raises(Refused, match=why):
-        lane_label(lanes(tmp_path, line), 3, (60, 80), (120, 160))

@@ -10,7 +10,7 @@ from domains.driving.layout import open_inputs, scan
 from domains.driving.recipes import RECIPES
 from domains.errors import UsageError
 
-FRAMES, CLIPS = RECIPES["road_scene"], RECIPES["dashcam_lanes"]
+FRAMES, CLIPS = RECIPES["road_scene"], RECIPES["dashcam_lanes"].changed({"data.clip_frames": "8"})
 
 
 def folder(tmp_path: Path, *names: str, **content: str) -> Path:
@@ -103,5 +103,25 @@ def test_scan__real_layouts(real_driving):
     found = scan(real_driving / "camvid" / "train", FRAMES)
     assert len(found.candidates) == 367 and all(c.label for c in found.candidates)
     assert {c.group for c in found.candidates} == {"0001TP", "0006R0", "0016E5"}
-    [kitti] = scan(real_driving / "kitti_sequence", CLIPS).candidates
-    assert len(kitti.images) == 78 and kitti.notes["seconds"][-1] == pytest.approx(7.7)
+    kitti = scan(real_driving / "kitti_sequence", CLIPS).candidates
+    assert sum(len(part.images) for part in kitti) == 78 and len(kitti) == 5
+    assert kitti[-1].notes["seconds"][-1] == pytest.approx(7.7)
+
+
+def test_scan__videos_are_for_recipes_of_frames_too(tmp_path):
+    source = folder(tmp_path / "a", "x.mp4", "x.mov", "x_1.png", "x.png")
+    found, ignored = everything(source, FRAMES)
+    assert {"x", "x.mov", "x.mp4", "x_1"} == set(found) and not ignored
+    assert found["x.mov"].group == found["x.mp4"].group == "x"
+
+
+def test_scan__two_drives_with_one_name_are_kept_apart_and_said(tmp_path):
+    source = folder(
+        tmp_path / "a", "monday/0001.mp4", "tuesday/0001.mp4", "tuesday/0002.mp4", "train/9.mp4", "val/9.mp4"
+    )
+    found, _ = everything(source, CLIPS)
+    assert {name: c.group for name, c in found.items()} == {
+        "monday/0001": "monday/0001", "tuesday/0001": "tuesday/0001", "tuesday/0002": "0002",
+        "train/9": "9", "val/9": "9",
+    }  # fmt: skip
+    assert "2 recordings in several folders share their names" in scan(source, CLIPS).layout

@@ -11,15 +11,14 @@ from PIL import Image
 
 from domains.domain import Candidate
 from domains.driving import DOMAIN
-from domains.driving.entries import judged_label, open_entry, open_label
-from domains.driving.preprocess import covering
+from domains.driving.entries import covering, judged_label, open_entry, open_label
 from domains.driving.recipes import RECIPES
 from domains.errors import ContractMismatch, Refused
 
 FRAMES = RECIPES["road_scene"].changed({"data.height": "32", "data.width": "48", "data.crop_height": "32",
                                         "data.crop_width": "32"})  # fmt: skip
-CLIPS = RECIPES["dashcam_lanes"].changed({"data.height": "32", "data.width": "32", "data.crop_height": "32",
-                                          "data.crop_width": "32"})  # fmt: skip
+CLIPS = RECIPES["dashcam_lanes"].changed({"data.clip_frames": "8", "data.height": "32", "data.width": "32",
+                                          "data.crop_height": "32", "data.crop_width": "32"})  # fmt: skip
 
 
 def recording(path) -> Candidate:
@@ -42,7 +41,7 @@ def test_read__a_recording_keeps_its_times(video, tmp_path):
     entry = open_entry(tmp_path)
     assert entry.pts_seconds == pytest.approx(np.array(seconds) - 0.5, abs=1e-9)
     frames = entry.read(range(len(entry)))
-    assert frames.shape == (10, 32, 43, 3) and frames.dtype == np.uint8
+    assert frames.shape == (10, 32, 44, 3) and frames.dtype == np.uint8
     assert frames.mean((1, 2, 3)) == pytest.approx(levels, abs=4)
     assert facts["privacy"].startswith("none") and facts["frames"] == 10 and facts["corrupt_frames"] == 0
     assert facts["seconds"] == 0.9 and facts["frames_per_second"] == 10 and facts["longest_step_seconds"] == 0.15

@@ -1,7 +1,5 @@
 """Boxes by hand, and their average precision against a worked-out case and MONAI's COCO metric."""
 
-import math
-
 import numpy as np
 import pytest
 from monai.apps.detection.metrics.coco import COCOMetric
@@ -34,22 +32,6 @@ def test_matched__two_boxes_on_one_lesion_and_none():
     assert boxes.matched(empty, np.zeros(0), np.array([box])) == {"scores": [], "hits": [[]] * 9}
     assert boxes.matched(empty, np.zeros(0), empty) == {"scores": [], "hits": [[]] * 9}
     assert boxes.matched(np.array([box]), np.array([0.5]), empty) == {"scores": [0.5], "hits": [[0]] * 9}
-
-
-def test_average_precision__worked_out():
-    """Five lesions; hit, miss, hit, miss, hit by falling score: precision 1, 2/3, 3/5 up to a recall of 0.2, 0.4, 0.6.
-
-    Of the 101 recalls 21 lie in [0, 0.2], 20 in each fifth after it, 40 are never reached.
-    """
-    hits = np.array([[1, 0, 1, 0, 1]])
-    expected = (21 * 1 + 20 * 2 / 3 + 20 * 3 / 5) / 101
-    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
-    assert boxes.average_precision(scores, hits, 5) == pytest.approx([expected])
-    shuffled = np.random.default_rng(0).permutation(5)
-    assert boxes.average_precision(scores[shuffled], hits[:, shuffled], 5) == pytest.approx([expected])
-    assert boxes.average_precision(np.full(5, 0.9), hits, 5) == pytest.approx([61 * 3 / 5 / 101])  # one threshold
-    assert boxes.average_precision(np.zeros(0), np.zeros((1, 0), int), 5) == pytest.approx([0])
-    assert math.isnan(boxes.average_precision(scores, hits, 0)[0])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -34,13 +34,13 @@ def test_lanes__the_brightest_pixels_nearby_are_theirs(kind, seed):
     made = empty(kind, seed)
     grey = draw_frame(made, 2.0).image.max(-1).astype(float)
     off = []
-    for line in lanes(made, 2.0, ROWS):
+    for line in lanes(made, 2.0, ROWS + 0.5):
         for x, row in zip(line, ROWS, strict=True):
             if 12 <= x < SHAPE[1] - 12:
                 near = grey[row, round(x) - 10 : round(x) + 11]
                 share = np.clip(near - np.median(near) - 25, 0, None)
                 if share.sum() > 30:
-                    off.append((share * (np.arange(21) + round(x) - 10)).sum() / share.sum() - x)
+                    off.append((share * (np.arange(21) + round(x) - 9.5)).sum() / share.sum() - x)
     assert len(off) > 15 and np.abs(np.median(off)) < 0.5
     assert np.percentile(np.abs(off), 80) < 1.5
 

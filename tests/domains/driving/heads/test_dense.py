@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from domains.driving.heads import HEADS, dense
+from domains.driving import show
+from domains.driving.entries import open_entry
+from domains.driving.heads import HEADS, dense, road_scene
 from ssl_models.protocols import Batch
 
 
@@ -55,7 +57,9 @@ def test_score_and_pool__worked_out_by_hand(tmp_path):
     second = write_label(tmp_path / "b", [[3, 3, 3, 8]])
     metrics, detail = head.score(one_hot([[0, 3, 3, 8]], k), first, first)
     # sky 1/2, road 1/2; the car lies on a void pixel
-    assert metrics == pytest.approx({"frame_iou": 0.5, "frame_accuracy": 2 / 3})
+    assert metrics == pytest.approx(
+        {"frame_iou": 0.5, "frame_accuracy": 2 / 3, "free_row_error": math.nan}, nan_ok=True
+    )
     assert head.primary_score(one_hot([[0, 3, 3, 8]], k), first, first) == pytest.approx(0.5)
     other, other_detail = head.score(one_hot([[3, 3, 1, 8]], k), second, second)
     assert other["frame_iou"] == pytest.approx((2 / 3 + 0 + 1) / 3)
@@ -95,28 +99,46 @@ def test_predict_frame__on_the_sources_pixels(frames):
     assert ((prediction.argmax(0) == 10) == (bright > 0))[np.abs(bright) > 0.1].all()
 
 
-def test_predict_recording__every_frame_gets_its_nearest_moment(clips):
-    entry = clips.entries[0]
-    prediction = HEADS["lanes"].predict(BrightIsLast(2), entry, clips.contract)
-    shown = np.load(entry / "frames.npy")
-    assert prediction.shape == (2, *shown.shape[:3]) and np.allclose(prediction.sum(0), 1, atol=1e-4)
-    bright = (shown / 255 - [0.485, 0.456, 0.406]).mean(-1)
-    assert ((prediction.argmax(0) == 1) == (bright > 0))[np.abs(bright) > 0.1].all()
+def test_write_mask__is_a_label_that_can_be_learned(frames, tmp_path):
+    head, out = HEADS["road_scene"], tmp_path
+    prediction = head.trivial(frames.entries[0], frames.contract)
+    head.write_mask(prediction, frames.entries[0], out, frames.contract)
+    metrics, _ = head.score(prediction, frames.entries[0], out)
+    assert metrics == {"frame_iou": 1, "frame_accuracy": 1, "free_row_error": 0}
+    assert np.load(out / "label.npy").shape == (1, *open_entry(frames.entries[0]).shape)
 
 
-def test_write_mask__is_a_label_that_can_be_learned(frames, clips, tmp_path):
-    for head, read in (("road_scene", frames), ("lanes", clips)):
-        out = tmp_path / head
-        out.mkdir()
-        prediction = HEADS[head].trivial(read.entries[0], read.contract)
-        HEADS[head].write_mask(prediction, read.entries[0], out, read.contract)
-        metrics, _ = HEADS[head].score(prediction, read.entries[0], out)
-        assert metrics[HEADS[head].ranked_by] == 1
-        assert np.load(out / "label.npy").shape == np.load(read.entries[0] / "frames.npy").shape[:3]
+def test_write_mask__of_a_recording_labels_its_middle_frame(clips, tmp_path):
+    entry = open_entry(clips.entries[0])
+    classes = np.full(entry.grid.native_shape, 4)
+    HEADS["road_scene"].write_mask(one_hot(classes, 11), clips.entries[0], tmp_path, clips.contract)
+    label = np.load(tmp_path / "label.npy")
+    assert len(label) == len(entry) and np.flatnonzero((label != 255).any((1, 2))).tolist() == [len(entry) // 2]
 
 
-def test_trivial__knows_something_and_not_everything(frames, clips):
-    for head, read, low, high in (("road_scene", frames, 0.1, 0.5), ("lanes", clips, 0.05, 0.8)):
-        prediction = HEADS[head].trivial(read.entries[0], read.contract)
-        metrics, _ = HEADS[head].score(prediction, read.entries[0], read.labels[0])
-        assert low < metrics[HEADS[head].ranked_by] < high
+def test_free_space__error_against_the_mask_and_what_is_written_and_drawn(tmp_path):
+    street = np.full((100, 150), 3)
+    street[:50] = 0
+    blocked = street.copy()
+    blocked[60:70] = 8
+    label = write_label(tmp_path / "a", blocked)
+    metrics, _ = HEADS["road_scene"].score(one_hot(street, 11), label, label)
+    assert metrics["free_row_error"] == 20  # 50 rows against 30
+    assert road_scene.as_json(blocked.astype(np.uint8)) == {"free_rows": 30, "rows": 100, "road_share": 0.4}
+    frame = np.full((100, 150, 3), 90, np.uint8)
+    drawn = road_scene.drawn(frame, blocked.astype(np.uint8), None)
+    plain = show.coloured(frame, blocked.astype(np.uint8))
+    changed = np.flatnonzero((drawn != plain).any((1, 2)))
+    assert changed.min() in (69, 70) and changed.max() == 99
+
+
+def test_of_frames__classes_on_the_sources_pixels(frames):
+    stored = open_entry(frames.entries[0]).read([0])
+    [classes] = road_scene.of_frames(BrightIsLast(11), stored, frames.contract, (120, 160))
+    assert classes.shape == (120, 160) and classes.dtype == np.uint8 and set(np.unique(classes)) <= {0, 10}
+
+
+def test_trivial__knows_something_and_not_everything(frames):
+    prediction = HEADS["road_scene"].trivial(frames.entries[0], frames.contract)
+    metrics, _ = HEADS["road_scene"].score(prediction, frames.entries[0], frames.labels[0])
+    assert 0.1 < metrics["frame_iou"] < 0.5
