@@ -1,17 +1,14 @@
-"""Obstacles from a generated street to a report, a prediction and an exported graph, by the verbs; it learns on the way."""
+"""Obstacles from generated streets to a report, a prediction and an exported graph, by the verbs; they are learned."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from scipy import ndimage
 
 from domains.domain import find_recipe
-from domains.driving.classes import ROAD_CLASSES
+from domains.driving.generate import write_frames
 from pipelines.evaluate import evaluate
 from pipelines.export import LARGEST_DIFFERENCE, export
 from pipelines.finetune import finetune
@@ -26,28 +23,11 @@ SMALL = {
     "finetune.learning_rate": "3e-3",
     "pretrain.steps": "2", "pretrain.batch_size": "2", "pretrain.warmup_steps": "1",
 }  # fmt: skip
-NAMES = {"Car": 1, "Pedestrian": 2, "Bicyclist": 3}
 
 
 def drives(folder: Path, frames: int) -> Path:
-    """Generated drives with boxes around what hangs together in their masks, as a COCO file."""
-    find_recipe("dashcam_obstacles")[0].generate(folder, frames, 3)
-    images, boxes = [], []
-    for number, path in enumerate(sorted((folder / "images").glob("*.png"))):
-        images.append({"id": number, "file_name": f"images/{path.name}"})
-        mask = np.asarray(Image.open(folder / "masks" / path.name))
-        for name, category in NAMES.items():
-            labelled, _ = ndimage.label(mask == ROAD_CLASSES.index(name))
-            for rows, columns in ndimage.find_objects(labelled):
-                box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-                if box[2] >= 6 and box[3] >= 6:
-                    boxes.append({"image_id": number, "category_id": category, "bbox": box})
-    said = {
-        "images": images,
-        "annotations": boxes,
-        "categories": [{"id": n, "name": name} for name, n in NAMES.items()],
-    }
-    (folder / "boxes_coco.json").write_text(json.dumps(said))
+    """Generated frames with their boxes."""
+    write_frames(folder, frames, 3)
     return folder
 
 
