@@ -1,4 +1,4 @@
-"""Obstacles from a generated street to a report, a prediction and an exported graph, by the verbs; it learns on the way."""
+"""Obstacles from a generated street to a report, a prediction and an exported graph, by the verbs."""
 
 from __future__ import annotations
 
