@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from domains.domain import Scan
 from domains.identity import Identity
-from domains.manifest import Manifest, Record
+from domains.manifest import Manifest
 
 MOST_NAMES = 3
 
@@ -34,29 +33,6 @@ def same_names(scan: Scan, old: Manifest | None, identity: Identity) -> list[str
 def answered(scan: Scan, labelled: int) -> str:
     """How far a folder that was handed out to be labelled has come."""
     return f"{labelled} of the {len(scan.candidates)} images here have a label; only labels are taken from this folder"
-
-
-def by_verdict(
-    refused: Sequence[tuple[str, str]], records: Mapping[str, Record], without: Mapping[tuple[str, str], Sequence[str]]
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """What was refused as a whole, and notes on what was taken in part: a recording, a table of labels.
-
-    Args:
-        refused: (path, reason), also of parts.
-        records: what is said of each path.
-        without: names of the candidates that a (path, reason) leaves without a label.
-    """
-    notes = [f"{path}: {r.reason}" for path, r in records.items() if r.verdict == "accepted" and r.reason]
-    whole = []
-    for path, reason in refused:
-        verdict = records[str(Path(path).absolute())].verdict
-        if verdict == "refused":
-            whole.append((path, reason))
-        elif verdict == "label":
-            names = without.get((path, reason), ())
-            more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
-            notes.append(f"{path}: {with_names(reason, [*names[:MOST_NAMES], *more])}")
-    return whole, notes
 
 
 def with_names(reason: str, names: Sequence[str]) -> str:
