@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
         objective="mae",
         data=DrivingData(crop_height=160, crop_width=224, label_classes=OBSTACLES),  # a car just ahead fits in
         pretrain=Pretrain(steps=400, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
-        finetune=Finetune(steps=1000, batch_size=8, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99),
+        finetune=Finetune(steps=1000, batch_size=8, learning_rate=1e-3, weight_decay=0.01, ema_decay=0.99),
     ),
     "dashcam_lanes": DrivingRecipe(
         name="dashcam_lanes",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from driving_files import save_frame
 
 from domains.domain import find_recipe
 from domains.driving.generate import write_frames
@@ -64,3 +65,23 @@ def test_finetune__from_an_encoder_that_the_road_scene_pretrained(tmp_path: Path
     model = finetune(obstacles, home, encoder=encoder)
     info = json.loads((model.folder / "model.json").read_text())
     assert info["lineage"]["encoder"]
+
+
+def test_ingest__what_is_wrong_with_boxes_is_named_on_the_terminal_and_nowhere_else(tmp_path: Path) -> None:
+    source = tmp_path / "yard"
+    for number in range(3):
+        save_frame(source / "images" / f"north_{number}.png", seed=number)
+    images = [{"id": n, "file_name": f"images/north_{n}.png"} for n in range(4)]
+    boxes = [{"image_id": n, "category_id": 1 + n % 2, "bbox": [60 * n, 0, 20, 20]} for n in range(3)]
+    names = [{"id": 1, "name": "car"}, {"id": 2, "name": "tram"}]
+    (source / "coco.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": names}))
+    taken = ingest(source, find_recipe("dashcam_obstacles")[1], tmp_path / "home")
+    table = str(source / "coco.json")
+    assert taken.refused == [] and sorted(taken.notes) == [
+        f"{table}: a box outside the frame of 48 x 64 pixels: images/north_2",
+        f"{table}: boxes of 1 frames that are not there: images/north_3.png",
+        "boxes that are none of vehicle, pedestrian, cyclist are left out: tram (1)",
+    ]
+    assert taken.counts["accepted"] == 3 and taken.counts["labels"] == 1 and taken.labels is not None
+    assert len(json.loads((taken.labels / "labels.json").read_text())["entries"]) == 2
+    assert not [path for path in (tmp_path / "home").rglob("*.json") if "north" in path.read_text()]
