@@ -68,7 +68,9 @@ def test_stream__frames_of_a_clip_model_between_its_times_get_the_nearest(drive,
 
     def number_of_the_clip(frames, native_shape):
         clips.append(len(frames))
-        return [np.full((4, 6, 3), len(clips), np.float32) + np.arange(3)] * len(frames)
+        rows = np.arange(6, dtype=np.float32) * 4
+        lane = np.stack([np.full(6, len(clips)), rows, np.ones(6)], -1)
+        return [np.stack([lane] * 4)] * len(frames)
 
     DOMAIN.stream(recording, number_of_the_clip, contract_of(recipe, recording), recipe, tmp_path)
     assert clips == [4, 4]  # 0.5 to 0.9 s, and 0.9 to 1.1 s filled up
