@@ -82,7 +82,7 @@ def stream(
         Refused: it cannot be read, or has no frame.
     """
     place, damage, latency = folder / recording.name, Counter[str](), Latency()
-    frames = _seen(recording, damage, contract)
+    frames = seen_frames(recording, damage, contract)
     batches = _clips(frames, contract) if contract.time_axis else _few(frames)
     decoded = ahead(latency.timed("decode", batches, len), AHEAD)
     said = ahead(_said(decoded, predict, contract, latency), AHEAD)
@@ -157,7 +157,8 @@ def whole(candidate: Candidate) -> Candidate | None:
     return replace(candidate, name=name or candidate.name, notes=notes)
 
 
-def _seen(recording: Candidate, damage: Counter[str], contract: Contract) -> Iterator[Seen]:
+def seen_frames(recording: Candidate, damage: Counter[str], contract: Contract) -> Iterator[Seen]:
+    """Every frame of a recording, in the source's size and on the stored grid; `damage` as in `pictures`."""
     size, scaler = contract.rules["size"], None
     for picture in source_pictures(recording, damage):
         rgb = np.ascontiguousarray(np.rot90(picture.frame.to_ndarray(format="rgb24"), picture.rotation // 90))
