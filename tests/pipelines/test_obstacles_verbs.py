@@ -1,4 +1,4 @@
-"""Obstacles from generated streets to a report, a prediction and an exported graph, by the verbs; they are learned."""
+"""Obstacles from a generated street to a report, a prediction and an exported graph, by the verbs."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def cross_entropy(logits: Tensor, batch: Batch, weights: Sequence[float] | None 
 
 
 def predict_frame(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
-    """(K, H, W) float32 class probabilities of a still, or of the middle frame of a recording, on the source's pixels."""
+    """(K, H, W) float32 class probabilities on the source's pixels, of a recording for its middle frame."""
     entry = open_entry(folder)
     return probabilities(model, entry.read([len(entry) // 2])[0], contract, entry.grid.native_shape)
 
