@@ -31,6 +31,8 @@ MASK_FOLDERS = {"masks", "labels"}
 FRAME_FOLDERS = {"images", "frames"}
 SPLIT_FOLDERS = {"train", "training", "val", "validation", "test", "testing", "data"}
 CLASSES_FILE = "classes.txt"
+STILLS = "stills beside recordings"
+"""The drive of images without a number in their names, where there are recordings too."""
 CAMVID, KITTI, TUSIMPLE, ASSUMED = 30.0, 10.0, 20.0, 10.0
 """By how much the number in a file's name grows in a second: of the data sets, and where nothing is known."""
 
@@ -64,6 +66,8 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     stills = [_still(path, source, said) for path in files if _is_frame(path, source)]
     masks = {path for path in files if _is_mask(path, source)}
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    if videos:  # stills beside recordings are taken from them, as a rule, and nobody knows from which
+        stills = [replace(still, drive=STILLS) if still.number is None else still for still in stills]
     if settings(recipe).clip_frames:
         layout = "recordings, cut into parts: video files, and folders of numbered frames"
         candidates, left = _sequences(source, stills)

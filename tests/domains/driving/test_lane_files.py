@@ -98,6 +98,7 @@ def test_scan__real_lanes(real_driving):
     assert len(still) == 10 and all(c.label for c in still) and {c.group for c in still} == {"0313-1", "0313-2"}
     found = scan(real_driving / "highway_lanes", LANES).candidates
     assert sum(c.label is not None for c in found) == 5 and sum("frame" in c.images for c in found) == 6
+    assert len({c.group for c in found}) == 2  # the stills are from its recordings
 
 
 @pytest.mark.parametrize("recipe", ["road_scene"])
