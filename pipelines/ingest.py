@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,8 @@ from domains.store import Store, locked, write_atomically
 from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
 from pipelines.ingest_notes import answered, same_names, with_names
 from pipelines.progress import Progress
+from pipelines.verdicts import one_verdict, partly_refused
 
-VERDICTS = ("accepted", "label", "refused", "ignored")
-"""Best first."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -160,8 +159,8 @@ def take_in(
     notes = [answered(scan, labelled)] if scan.labels_only else same_names(scan, old, identity)
     notes += scan.notes
     verdicts = {taker.names[r.file_id]: r for r in manifest.records if r.file_id in taker.names}
-    notes += [f"{path}: {r.reason}" for path, r in verdicts.items() if r.verdict == "accepted" and r.reason]
-    refused = [(path, why) for path, why in refused if verdicts[str(Path(path).absolute())].verdict == "refused"]
+    notes += partly_refused(verdicts)
+    refused = [pair for pair in refused if verdicts[str(Path(pair[0]).absolute())].verdict == "refused"]
     return Intake(manifest, labels, dataset, refused, notes)
 
 
@@ -352,7 +351,7 @@ def _merged(
         if one.subject is not None:
             subjects[one.subject.subject_id] = one.subject
     groups = {s.subject_id: s.group_id for s in subjects.values()}
-    records |= {file_id: _one_verdict(found, groups) for file_id, found in fresh.items()}
+    records |= {file_id: one_verdict(found, groups) for file_id, found in fresh.items()}
     return Manifest(
         recipe=recipe.name,
         contract=contract,
@@ -360,23 +359,6 @@ def _merged(
         records=tuple(records[i] for i in sorted(records)),
         subjects=tuple(subjects[i] for i in sorted(subjects)),
     )
-
-
-def _one_verdict(records: Sequence[Record], groups: Mapping[str, str]) -> Record:
-    """What is said of a file: of one that several subjects share, the best that was made of it.
-
-    They share a table of labels, or a recording, cut into parts. What the scan says about the file itself stays as the
-    reason. It belongs to the first of them where all are of one group (`groups`, of the subjects), else to nobody.
-    """
-    best = min(records, key=lambda record: VERDICTS.index(record.verdict))
-    if len(records) == 1:
-        return best
-    alike = [r.reason for r in records if r.reason and (r.verdict == best.verdict or r is records[-1])]
-    if best.verdict == "accepted" and (lost := [r.reason for r in records if r.verdict == "refused"]):
-        alike = [f"{len(lost)} of its {len(records)} parts refused: {'; '.join(dict.fromkeys(lost))}"]
-    owners = {groups[r.subject_id] for r in records if r.subject_id in groups}
-    owner = best.subject_id if len(owners) == 1 else ""
-    return best.model_copy(update={"reason": "; ".join(dict.fromkeys(alike)), "subject_id": owner})
 
 
 def keep(store: Store, stage: str, digest: str, text: str) -> str:
