@@ -29,6 +29,8 @@ class DatasetYaml(Frozen):
     """Regular expression searched in a frame's or recording's path; its named group "group" is the drive."""
     frames_per_second: float | None = Field(default=None, gt=0)
     """How much the number in a frame's file name grows in a second."""
+    telemetry_offset_seconds: float = 0.0
+    """What is added to a time of the telemetry to get that of its recording."""
 
     @field_validator("group")
     @classmethod

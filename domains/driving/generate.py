@@ -1,219 +1,169 @@
-"""Generated drives: a straight or bending street in perspective, with exact masks of the road scene and exact lanes.
+"""A generated archive: frames with masks as in CamVid, and recordings with lanes, boxes and telemetry beside them.
 
-`images/drive000_000000.png` ... with masks of the same names in `masks/`, `images/drive000.lanes.jsonl`, and what the
-mask values mean in `classes.txt`: the layout of CamVid. Ten frames a second; each drive has its own street, light and
-speed.
+`images/drive000_000000.png` ... with masks of the same names in `masks/`, `images/drive000.lanes.jsonl`,
+`boxes_coco.json`, and what the mask values mean in `classes.txt`; `recordings/road000.mp4` with `.lanes.jsonl`,
+`.boxes.json` and `.telemetry.csv`. How they are drawn: `drives/`; what they contain: docs/drives.md.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
-from PIL import Image, ImageDraw
-from scipy import ndimage
+from PIL import Image
 
 from domains.driving.classes import ROAD_CLASSES
+from domains.driving.drives.motion import Motion
+from domains.driving.drives.render import BOXED, Box, draw_frame, lanes
+from domains.driving.drives.scene import Scene, draw_scene
 
-FRAMES_PER_DRIVE = 10
+FRAMES_PER_DRIVE, FRAMES_PER_RECORDING = 10, 20
 NUMBERS_PER_FRAME = 3
-"""File numbers count thirtieths of a second."""
+"""File numbers count thirtieths of a second; ten frames a second are taken."""
 SIZE = (240, 320)
-FOCAL, CAMERA_HEIGHT_M = 260.0, 1.4
-NEAREST_M, FARTHEST_M = 1.6, 90.0
-LANE_M, PAVEMENT_M = 3.4, 2.2
-LANE_SAMPLES = range(SIZE[0] // 2 + 10, SIZE[0], 5)
-"""Rows at which lanes are given."""
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A box that stands beside or on the road."""
-
-    kind: str
-    x_m: float
-    """Of its left side, from the middle of the road."""
-    z_m: float
-    """Along the road at the drive's beginning."""
-    width_m: float
-    height_m: float
-    colour: tuple[int, int, int]
-    speed_m_per_s: float = 0.0
-    lift_m: float = 0.0
-
-
-@dataclass(frozen=True)
-class Street:
-    """What one drive looks like."""
-
-    things: tuple[Thing, ...]
-    speed_m_per_s: float
-    bend: float
-    """Sideways shift in m at 1 m ahead; grows with the square of the distance."""
-    light: float
-    sky: tuple[int, int, int]
-    texture: np.ndarray
-    """(H, W) float32, about -1..1."""
-
-
-@dataclass
-class _Canvas:
-    """An image and its mask, painted together."""
-
-    image: Image.Image = field(default_factory=lambda: Image.new("RGB", SIZE[::-1]))
-    mask: Image.Image = field(default_factory=lambda: Image.new("L", SIZE[::-1]))
-
-    def polygon(self, kind: str, points: list[Point], colour: tuple[int, int, int]) -> None:
-        ImageDraw.Draw(self.image).polygon(points, fill=colour)
-        ImageDraw.Draw(self.mask).polygon(points, fill=ROAD_CLASSES.index(kind))
+SIZES, SIZE_SHARES = ((180, 320), (270, 480), (360, 640)), (0.7, 0.2, 0.1)
+"""(H, W) of recordings, and how often each is taken."""
+RATES = (10, 15, 20, 25)
+SECONDS = (10.0, 15.0)
+LEAD_SECONDS = 1.5
+"""The car drives before the recording begins, and telemetry may begin with it."""
+TELEMETRY_HZ, JITTER_SECONDS = 50, 0.003
+TELEMETRY_NOISE = {"speed_m_per_s": 0.02, "steering_degrees": 0.05, "yaw_rate_degrees_per_s": 0.05}
+LANE_ROWS = 26
+"""At which lanes are given, from above the horizon to the lower edge."""
 
 
 def generate(folder: Path, subjects: int, seed: int) -> None:
-    """Writes `subjects` frames, ten a drive, with masks and lanes below `folder`; the same for the same seed."""
+    """Writes `subjects` frames, ten a drive, and a recording for every twenty; the same for the same seed."""
+    offset = round(float(np.random.default_rng([seed, 1]).uniform(-20, 20)), 3)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"namespace: drives-{seed}\nlicence: generated\norigin: selfsight, no road behind it\n"
+    (folder / "dataset.yaml").write_text(text + f"telemetry_offset_seconds: {offset}\n")
+    write_frames(folder, subjects, seed)
+    for number in range(subjects // FRAMES_PER_RECORDING):
+        write_recording(folder / "recordings", f"road{number:03d}", [seed, 2, number], offset)
+
+
+def write_frames(folder: Path, frames: int, seed: int) -> None:
+    """Single frames with masks, lanes and boxes below `folder`; every other drive goes through streets."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for first in range(0, subjects, FRAMES_PER_DRIVE):
+    seen: list[tuple[dict[str, Any], tuple[Box, ...]]] = []
+    for first in range(0, frames, FRAMES_PER_DRIVE):
         drive = first // FRAMES_PER_DRIVE
-        street = _street(np.random.default_rng([seed, drive]))
-        lines = []
-        for number in range(min(FRAMES_PER_DRIVE, subjects - first)):
-            image, mask, lanes = draw_frame(street, number / 10, np.random.default_rng([seed, drive, number]))
+        draw = np.random.default_rng([seed, 0, drive])
+        scene = draw_scene(draw, SIZE, 4.0, "street" if drive % 2 == 0 else None)
+        times = float(draw.uniform(0, 2.9)) + np.arange(min(FRAMES_PER_DRIVE, frames - first)) / 10
+        for number, seconds in enumerate(times.tolist()):
+            frame = draw_frame(scene, seconds)
             name = f"drive{drive:03d}_{number * NUMBERS_PER_FRAME:06d}.png"
-            Image.fromarray(image).save(folder / "images" / name, compress_level=1)
-            Image.fromarray(mask).save(folder / "masks" / name)
-            lines.append(json.dumps({"frame": number, "lanes": lanes, "h_samples": list(LANE_SAMPLES)}))
-        (folder / "images" / f"drive{drive:03d}.lanes.jsonl").write_text("\n".join(lines) + "\n")
+            Image.fromarray(frame.image).save(folder / "images" / name, compress_level=1)
+            Image.fromarray(frame.classes).save(folder / "masks" / name)
+            seen.append(({"file_name": f"images/{name}"}, frame.boxes))
+        _write_lanes(folder / "images" / f"drive{drive:03d}.lanes.jsonl", scene, times.tolist())
+    (folder / "boxes_coco.json").write_text(json.dumps(_coco(seen, SIZE)))
     (folder / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(ROAD_CLASSES)))
-    text = f"namespace: drives-{seed}\nlicence: generated\norigin: selfsight, no road behind it\n"
-    (folder / "dataset.yaml").write_text(text)
 
 
-def draw_frame(
-    street: Street, seconds: float, draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, list[list[float]]]:
-    """What the camera sees after so many seconds of driving.
+def write_recording(
+    folder: Path, name: str, seed: Sequence[int], telemetry_offset_seconds: float, kind: str | None = None,
+    light: str | None = None, seconds: float | None = None,
+) -> tuple[Scene, list[float]]:  # fmt: skip
+    """A recording of a drive of its own with what is true of it; gives the drive and the time of each frame in it.
 
-    Returns:
-        (H, W, 3) uint8 frame; (H, W) uint8 classes; x in pixels of the two lines of the own lane at `LANE_SAMPLES`, -2
-        where there is none.
+    Args:
+        folder: where to write.
+        name: of the files, without suffix.
+        seed: of everything.
+        telemetry_offset_seconds: what one adds to a time of the telemetry to get that of the recording.
+        kind: of road; None draws it.
+        light: of `weather.SHARES`; None draws it.
+        seconds: how long it lasts, 4 or more; None draws it.
     """
-    canvas, ahead = _Canvas(), street.speed_m_per_s * seconds
-    height, width = SIZE
-    canvas.polygon("Sky", [(0, 0), (width, 0), (width, height), (0, height)], street.sky)
-    _ground(canvas, street, "Pavement", -60.0, 60.0, (96, 104, 84))
-    _ground(canvas, street, "Pavement", -LANE_M - PAVEMENT_M, LANE_M + PAVEMENT_M, (150, 145, 140))
-    _ground(canvas, street, "Road", -LANE_M, LANE_M, (84, 84, 88))
-    for at in (-LANE_M + 0.15, LANE_M - 0.15):
-        _ground(canvas, street, "Road", at - 0.08, at + 0.08, (225, 225, 220))
-    for dash in np.arange(-(ahead % 6.0), FARTHEST_M, 6.0):
-        _ground(canvas, street, "Road", -0.08, 0.08, (225, 225, 220), dash, dash + 3.0)
-    things = [(thing.z_m - ahead + thing.speed_m_per_s * seconds, thing) for thing in street.things]
-    for distance, thing in sorted(things, key=lambda pair: -pair[0]):
-        if NEAREST_M < distance < FARTHEST_M:
-            _stand(canvas, street, thing, distance)
-    noise = 6 * street.texture + draw.normal(0, 4, SIZE)
-    image = (np.asarray(canvas.image) * street.light + noise[..., None]).clip(0, 255).astype(np.uint8)
-    lanes = [_line(street, x) for x in (0.0, LANE_M - 0.15)]
-    return image, np.asarray(canvas.mask).copy(), lanes
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(seed)
+    size, rate = SIZES[draw.choice(len(SIZES), p=SIZE_SHARES)], int(draw.choice(RATES))
+    long = seconds or float(draw.uniform(*SECONDS))
+    scene = draw_scene(draw, size, LEAD_SECONDS + long + 1, kind, light)
+    times = [LEAD_SECONDS + number / rate for number in range(int(long * rate))]
+    seen = []
+
+    def images() -> Iterable[np.ndarray]:
+        for number, seconds in enumerate(times):
+            frame = draw_frame(scene, seconds)
+            seen.append(({"frame": number}, frame.boxes))
+            yield frame.image
+
+    write_video(folder / f"{name}.mp4", images(), size, rate)
+    _write_lanes(folder / f"{name}.lanes.jsonl", scene, times)
+    (folder / f"{name}.boxes.json").write_text(json.dumps(_coco(seen, size)))
+    _write_telemetry(folder / f"{name}.telemetry.csv", scene.motion, telemetry_offset_seconds, draw)
+    return scene, times
 
 
-def _street(draw: np.random.Generator) -> Street:
-    things = []
-    for side in (-1, 1):
-        z = float(draw.uniform(4, 8))
-        while z < 160:
-            kind = str(draw.choice(["Building", "Building", "Tree", "Fence"]))
-            wide = float(draw.uniform(5, 12))
-            tall = {"Building": draw.uniform(6, 14), "Tree": draw.uniform(4, 7), "Fence": 1.2}[kind]
-            colour = {"Building": draw.integers(70, 190, 3), "Tree": draw.integers((30, 80, 20), (70, 130, 50)),
-                      "Fence": draw.integers(90, 130, 3)}[kind]  # fmt: skip
-            left = side * (LANE_M + PAVEMENT_M + draw.uniform(0.3, 2)) - (wide if side < 0 else 0)
-            things.append(Thing(kind, float(left), z, wide, float(tall), _colour(colour)))
-            z += float(draw.uniform(4, 9))
-        for z in draw.uniform(6, 160, 6):
-            at = side * (LANE_M + draw.uniform(0.4, 1.6))
-            kind, wide, tall = [("Pole", 0.14, 5.0), ("Pedestrian", 0.5, 1.7), ("Bicyclist", 0.7, 1.7)][
-                draw.integers(3)
-            ]
-            things.append(Thing(kind, float(at), float(z), wide, tall, _colour(draw.integers(40, 200, 3))))
-            if kind == "Pole":
-                things.append(
-                    Thing("SignSymbol", float(at) - 0.3, float(z) - 0.01, 0.8, 0.8, (200, 40, 40), lift_m=2.4)
-                )
-    speed = float(draw.uniform(6, 14))
-    for lane in (-1, 1):  # the others come towards the camera on the left, and drive ahead on the right
-        for z in draw.uniform(7, 70, 3):
-            pace = -speed * 0.6 if lane < 0 else speed * draw.uniform(0.8, 1.1)
-            left = lane * LANE_M / 2 - 0.9 + draw.uniform(-0.3, 0.3)
-            things.append(
-                Thing("Car", float(left), float(z), 1.8, 1.5, _colour(draw.integers(20, 220, 3)), float(pace))
-            )
-    light = float(draw.uniform(0.55, 1.1))
-    texture = ndimage.gaussian_filter(draw.normal(0, 1, SIZE), (1.2, 2.5))
-    sky = _colour(draw.integers((120, 150, 180), (190, 210, 245)))
-    bend = float(draw.uniform(-0.0015, 0.0015))
-    return Street(tuple(things), speed, bend, light, sky, (texture / texture.std()).astype(np.float32))
+def write_video(path: Path, images: Iterable[np.ndarray], shape: tuple[int, int], rate: int) -> None:
+    """An MP4 (H.264) of frames (H, W, 3) uint8, `rate` a second; the same bytes for the same frames."""
+    with av.open(str(path), "w") as container:
+        # x264's look-ahead reads memory that nobody has written, so that its bytes differ from run to run: do without
+        options = {"preset": "veryfast", "crf": "21", "tune": "zerolatency"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
+        stream.height, stream.width, stream.pix_fmt = *shape, "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, rate)
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
-def _colour(values: Any) -> tuple[int, int, int]:
-    red, green, blue = (int(value) for value in values)
-    return red, green, blue
+def lane_rows(height: int) -> list[int]:
+    """Rows at which lanes are given in frames of a height."""
+    rows: list[int] = np.linspace(0.42 * height, height - 2, LANE_ROWS).round().astype(int).tolist()
+    return rows
 
 
-def _seen(street: Street, x_m: float, up_m: float, z_m: float) -> Point:
-    """Pixel (x, y) of a point; the camera drives in the middle of the right lane, the horizon lies in the middle."""
-    across = x_m - LANE_M / 2 + street.bend * z_m**2
-    return SIZE[1] / 2 + FOCAL * across / z_m, SIZE[0] / 2 + FOCAL * (CAMERA_HEIGHT_M - up_m) / z_m
+def _write_lanes(path: Path, scene: Scene, times: Sequence[float]) -> None:
+    rows = lane_rows(scene.camera.shape[0])
+    lines = [
+        json.dumps({"frame": number, "lanes": lanes(scene, seconds, np.array(rows)), "h_samples": rows})
+        for number, seconds in enumerate(times)
+    ]
+    path.write_text("\n".join(lines) + "\n")
 
 
-def _ground(
-    canvas: _Canvas, street: Street, kind: str, left_m: float, right_m: float, colour: tuple[int, int, int],
-    near_m: float = NEAREST_M, far_m: float = FARTHEST_M,
-) -> None:  # fmt: skip
-    """A strip along the road; nothing where it lies behind the camera."""
-    near_m, far_m = max(near_m, NEAREST_M), min(far_m, FARTHEST_M)
-    if far_m > near_m:
-        steps = np.geomspace(near_m, far_m, 12).tolist()
-        sides = [_seen(street, left_m, 0, z) for z in steps] + [_seen(street, right_m, 0, z) for z in reversed(steps)]
-        canvas.polygon(kind, sides, colour)
+def _coco(seen: Sequence[tuple[dict[str, Any], tuple[Box, ...]]], shape: tuple[int, int]) -> dict[str, Any]:
+    """Boxes of images in the form of COCO; each image says which it is by its own keys."""
+    names = list(BOXED.values())
+    images = [{"id": at + 1, "height": shape[0], "width": shape[1], **which} for at, (which, _) in enumerate(seen)]
+    annotations: list[dict[str, Any]] = []
+    for at, (_, boxes) in enumerate(seen):
+        for box in boxes:
+            wide, tall = box.right - box.left, box.bottom - box.top
+            about = {"id": len(annotations) + 1, "image_id": at + 1, "category_id": names.index(box.category) + 1}
+            annotations.append({**about, "bbox": [box.left, box.top, wide, tall], "area": wide * tall, "iscrowd": 0})
+    categories = [{"id": at, "name": name} for at, name in enumerate(names, 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _stand(canvas: _Canvas, street: Street, thing: Thing, distance_m: float) -> None:
-    left, bottom = _seen(street, thing.x_m, thing.lift_m, distance_m)
-    right, top = _seen(street, thing.x_m + thing.width_m, thing.lift_m + thing.height_m, distance_m)
-    canvas.polygon(thing.kind, [(left, bottom), (right, bottom), (right, top), (left, top)], thing.colour)
-    size = right - left
-    if thing.kind == "Building" and size > 16:  # windows
-        dark = _colour(np.array(thing.colour) * 0.5)
-        for x in np.arange(left + size / 10, right - size / 10, size / 5):
-            for y in np.arange(top + size / 10, bottom - size / 5, size / 4):
-                canvas.polygon(
-                    "Building", [(x, y), (x + size / 10, y), (x + size / 10, y + size / 8), (x, y + size / 8)], dark
-                )
-    if thing.kind == "Car" and size > 6:  # rear window and lights
-        y, h = top + 0.15 * (bottom - top), 0.3 * (bottom - top)
-        canvas.polygon(
-            "Car",
-            [(left + size / 6, y), (right - size / 6, y), (right - size / 6, y + h), (left + size / 6, y + h)],
-            (30, 35, 45),
-        )
-        for x in (left + size / 20, right - size / 5):
-            canvas.polygon(
-                "Car",
-                [(x, y + 1.5 * h), (x + size / 7, y + 1.5 * h), (x + size / 7, y + 2 * h), (x, y + 2 * h)],
-                (190, 30, 30),
-            )
-
-
-def _line(street: Street, x_m: float) -> list[float]:
-    """x in pixels of a line along the road at `LANE_SAMPLES`; -2 outside the picture."""
-    found = []
-    for row in LANE_SAMPLES:
-        x, _ = _seen(street, x_m, 0, FOCAL * CAMERA_HEIGHT_M / (row - SIZE[0] / 2))
-        found.append(round(x, 1) if 0 <= x < SIZE[1] else -2.0)
-    return found
+def _write_telemetry(path: Path, motion: Motion, offset_seconds: float, draw: np.random.Generator) -> None:
+    """What a logger of its own would have written: other clock, other rate, jitter, a gap, empty cells, disorder."""
+    begin, end = draw.uniform(-1.2, 0.3), motion.seconds[-1] - LEAD_SECONDS - draw.uniform(0, 0.4)
+    times = np.arange(begin, end, 1 / TELEMETRY_HZ)
+    gap = draw.uniform(0.3, 0.6) * end
+    times = times[(times < gap) | (times > gap + draw.uniform(0.7, 1.5))]
+    columns = [motion.at(name, times + LEAD_SECONDS) + draw.normal(0, noise, len(times))
+               for name, noise in TELEMETRY_NOISE.items()]  # fmt: skip
+    stamps = times + draw.uniform(-JITTER_SECONDS, JITTER_SECONDS, len(times)) - offset_seconds
+    rows = [[f"{stamp:.4f}", *(f"{value:.4f}" for value in row)] for stamp, *row in zip(stamps, *columns, strict=True)]
+    for at in draw.integers(len(rows), size=6):
+        rows[at][draw.integers(1, 4)] = ""
+    swapped, again = (int(at) for at in draw.integers(1, len(rows), size=2))
+    rows[swapped - 1 : swapped + 1] = [rows[swapped], rows[swapped - 1]]
+    rows.insert(again, rows[again])
+    path.write_text("\n".join([",".join(["seconds", *TELEMETRY_NOISE]), *(",".join(row) for row in rows)]) + "\n")

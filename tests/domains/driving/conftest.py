@@ -6,6 +6,7 @@ import pytest
 from driving_files import read_all, write_video
 
 from domains.driving import DOMAIN
+from domains.driving.generate import write_frames
 from domains.driving.recipes import RECIPES
 
 LANES = RECIPES["dashcam_lanes"].changed({"data.height": "96", "data.width": "128", "data.crop_height": "96",
@@ -28,7 +29,7 @@ def video(tmp_path):
 def generated(tmp_path_factory):
     """A folder of two generated drives of ten frames."""
     folder = tmp_path_factory.mktemp("drives")
-    DOMAIN.generate(folder, 20, 7)
+    write_frames(folder, 20, 7)
     return folder
 
 
