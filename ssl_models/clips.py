@@ -61,15 +61,17 @@ class Rollout(nn.Module):
         Args:
             state: the last known map.
             steps: how far to go.
-            actions: (B, steps, A) ego-motion during each step; None counts as unknown and adds nothing.
+            actions: (B, steps, A) ego-motion during each step; None or nan counts as unknown and adds nothing.
         """
         states = []
         for step in range(steps):
             hidden = self.enter(state)
             if self.act is not None and actions is not None:
-                # Speeds in m/s and yaw rates in rad/s differ a hundredfold: the logarithm brings them closer.
-                squashed = actions[:, step].sign() * actions[:, step].abs().log1p()
-                hidden = hidden + self.act(squashed)[..., None, None]
+                # Speeds in m/s and yaw rates differ a hundredfold: the logarithm brings them closer.
+                known = actions[:, step].isfinite().all(1)
+                moved = torch.where(known[:, None], actions[:, step], 0.0)
+                told = self.act(moved.sign() * moved.abs().log1p()) * known[:, None]
+                hidden = hidden + told[..., None, None]
             state = state + self.leave(self.inner(hidden))
             states.append(state)
         return torch.stack(states, dim=2)

@@ -37,7 +37,7 @@ class Batch:
     channels_present: Tensor | None = None
     """(B, C) bool, False where an input channel is missing: it is zero, and nobody's target. None: all are there."""
     actions: Tensor | None = None
-    """(B, V, T, A) float32, ego-motion."""
+    """(B, V, T, A) float32, ego-motion; nan where it is not known."""
     proposals: Tensor | None = None
     """(B, V, 1, *S) int64 classes that a rule of the domain guesses, without labels."""
     targets: Tensor | None = None

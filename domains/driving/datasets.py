@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from domains.driving.augment import augment, placed
+from domains.driving.augment import augment, is_mirrored, mirrored_actions, placed
 from domains.driving.classes import VOID
 from domains.driving.clips import clip_indices, possible_starts
 from domains.driving.entries import normalised, open_entry, open_label
@@ -29,6 +30,18 @@ SCALE = (0.75, 1.5)
 _open_entry = lru_cache(maxsize=64)(open_entry)
 _open_label = lru_cache(maxsize=64)(open_label)
 _open_shapes = lru_cache(maxsize=64)(open_shapes)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    image: np.ndarray
+    """(3, *S)."""
+    label: np.ndarray | None
+    """(1, *S), or what the head makes of shapes."""
+    seconds: np.ndarray
+    """(T,)."""
+    actions: np.ndarray
+    """(T, A), nan where nothing is known; A = 0 where the contract has none."""
 
 
 class Crops:
@@ -52,6 +65,7 @@ class Crops:
         self._frames = contract.crop_shape[0] if contract.time_axis else 1
         self._shape = (contract.crop_shape[-2], contract.crop_shape[-1])
         self._frames_per_second = contract.rules["frames_per_second"] or 1.0
+        self._actions = contract.actions
         self._colour = contract.rules["colour_mean"], contract.rules["colour_deviation"]
         self._max_gap_seconds = settings(recipe).max_gap_seconds
         self._starts: dict[int, np.ndarray] = {}
@@ -71,27 +85,32 @@ class Crops:
             crops: of each subject.
         """
         cut = [one for at, seed in zip(subjects, seeds, strict=True) for one in self._cut(at, seed, crops)]
-        images = torch.from_numpy(np.stack([image for image, _, _ in cut])).unflatten(0, (-1, crops))
-        seconds = torch.from_numpy(np.stack([pts for _, _, pts in cut])).unflatten(0, (-1, crops))
-        labels = [label for _, label, _ in cut if label is not None]
+        images, seconds, actions = (
+            torch.from_numpy(np.stack(part)).unflatten(0, (-1, crops))
+            for part in zip(*((one.image, one.seconds, one.actions) for one in cut), strict=True)
+        )
+        labels = [one.label for one in cut if one.label is not None]
         return Batch(
             crops=images,
             sample_seed=torch.tensor(list(seeds), dtype=torch.int64),
             group_id=tuple(self._group_ids[at] for at in subjects),
             seconds=seconds if self._clips else None,
             foreground=torch.ones_like(images[:, :, :1], dtype=torch.bool),
+            actions=actions if self._actions else None,
             targets=_targets(labels) if labels else None,
         )
 
-    def _cut(self, at: int, seed: int, crops: int) -> list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
-        """Crops (3, *S) with label (1, *S) or None and times (T,) of one subject."""
+    def _cut(self, at: int, seed: int, crops: int) -> list[_Crop]:
+        """The crops of one subject."""
         entry = _open_entry(self._entries[at])
         label = None if self._labels is None else self._open(self._labels[at])
         draws = [np.random.default_rng([seed, number] if number else seed) for number in range(crops)]
         indices = self._times(at, draws)
         frames = entry.read(indices.ravel()).reshape(*indices.shape, *entry.shape, 3)  # each is decoded once
+        known = np.full((len(entry), len(self._actions)), np.nan, np.float32)
+        known = entry.actions if self._actions and entry.actions is not None else known
         cut = zip(frames, indices, draws, strict=True)
-        return [(*self._crop(f, label, i, d), entry.pts_seconds[i]) for f, i, d in cut]
+        return [self._crop(f, label, i, d, known[i], entry.pts_seconds[i]) for f, i, d in cut]
 
     def _times(self, at: int, draws: Sequence[np.random.Generator]) -> np.ndarray:
         """(V, T) frames of as many crops of a subject."""
@@ -124,8 +143,9 @@ class Crops:
         return _open_label(folder) if self._targets is None else _open_shapes(folder)
 
     def _crop(
-        self, frames: np.ndarray, label: np.ndarray | Shapes | None, indices: np.ndarray, draw: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+        self, frames: np.ndarray, label: np.ndarray | Shapes | None, indices: np.ndarray, draw: np.random.Generator,
+        actions: np.ndarray, seconds: np.ndarray,
+    ) -> _Crop:  # fmt: skip
         rows, columns = self._window(frames.shape[1:3], draw)
         frames = frames[:, rows, columns]
         classes = np.stack([label[i, rows, columns] for i in indices]) if isinstance(label, np.ndarray) else None
@@ -137,7 +157,8 @@ class Crops:
             target: np.ndarray | None = self._shapes_cut(label, indices, rows, columns, matrix)
         else:
             target = classes[None] if self._clips and classes is not None else classes
-        return image if self._clips else image[:, 0], target
+        actions = mirrored_actions(actions, self._actions) if is_mirrored(matrix) else actions
+        return _Crop(image if self._clips else image[:, 0], target, seconds, actions)
 
     def _shapes_cut(
         self, label: Shapes, indices: np.ndarray, rows: slice, columns: slice, matrix: np.ndarray

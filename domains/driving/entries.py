@@ -2,7 +2,8 @@
 
 A subject entry holds its frames, `pts_seconds.npy` (T,) float64, from the recording's start, and `grid.json`. The frame
 of a still is `frames.npy` (1, H, W, 3) uint8, red, green, blue as shown; those of a recording's part are a small video
-(`stored_video.py`) with `flags.npy` beside it (`quality.py`). A label entry holds `label.npy`
+(`stored_video.py`) with `flags.npy` beside it (`quality.py`) and, where there was telemetry, `telemetry.npy` (T, A)
+float32 of `telemetry.ACTIONS`, nan where nothing is known. A label entry holds `label.npy`
 (T, H, W) uint8 on the same pixels, 255 where nothing is labelled, and for a single frame `native.npy` (H, W) on the
 source's own.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from domains.driving.stored_video import VIDEO, Reader
 from domains.recipe import Frozen
 
-STILL_FILE, PTS_FILE, FLAGS_FILE = "frames.npy", "pts_seconds.npy", "flags.npy"
+STILL_FILE, PTS_FILE, FLAGS_FILE, ACTIONS_FILE = "frames.npy", "pts_seconds.npy", "flags.npy", "telemetry.npy"
 
 
 class Grid(Frozen):
@@ -46,6 +47,8 @@ class Entry:
         flags = folder / FLAGS_FILE
         self.flags: np.ndarray = np.load(flags) if flags.is_file() else np.zeros(len(self.pts_seconds), np.uint8)
         """(T,) uint8 of `quality.FLAGS`."""
+        actions = folder / ACTIONS_FILE
+        self.actions: np.ndarray | None = np.load(actions) if actions.is_file() else None
 
     def __len__(self) -> int:
         """How many frames."""

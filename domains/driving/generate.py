@@ -102,7 +102,7 @@ def write_recording(
     write_video(folder / f"{name}.mp4", images(), size, rate)
     _write_lanes(folder / f"{name}.lanes.jsonl", scene, times)
     (folder / f"{name}.boxes.json").write_text(json.dumps(_coco(seen, size)))
-    _write_telemetry(folder / f"{name}.telemetry.csv", scene.motion, telemetry_offset_seconds, draw)
+    write_telemetry(folder / f"{name}.telemetry.csv", scene.motion, telemetry_offset_seconds, draw)
     return scene, times
 
 
@@ -151,7 +151,7 @@ def _coco(seen: Sequence[tuple[dict[str, Any], tuple[Box, ...]]], shape: tuple[i
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _write_telemetry(path: Path, motion: Motion, offset_seconds: float, draw: np.random.Generator) -> None:
+def write_telemetry(path: Path, motion: Motion, offset_seconds: float, draw: np.random.Generator) -> None:
     """What a logger of its own would have written: other clock, other rate, jitter, a gap, empty cells, disorder."""
     begin, end = draw.uniform(-1.2, 0.3), motion.seconds[-1] - LEAD_SECONDS - draw.uniform(0, 0.4)
     times = np.arange(begin, end, 1 / TELEMETRY_HZ)

@@ -2,8 +2,8 @@
 
 Frames lie in any folder and are named `<drive>_<number>` (CamVid), `<number>` (KITTI) or `clips/<day>/<clip>/<number>`
 (TuSimple); a mask of a frame lies in the folder `masks` or `labels` beside the frames' one. A video file is a
-recording. Files of lanes are matched in `lane_files.py`. The namespace is the folder's own name (of a split such as
-`train` the name above it: a drive may have a part in each).
+recording. Files of lanes are matched in `lane_files.py`, telemetry in `telemetry.py`. The namespace is the folder's own
+name (of a split such as `train` the name above it: a drive may have a part in each).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate, Scan
-from domains.driving import box_files, dataset_yaml, lane_files
+from domains.driving import box_files, dataset_yaml, lane_files, telemetry
 from domains.driving.attached import Attached
 from domains.driving.classes import ROAD_CLASSES
 from domains.driving.dataset_yaml import DatasetYaml, read_dataset_yaml
@@ -80,7 +80,9 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     candidates = [*candidates, *_videos(source, videos, {c.name for c in candidates})]
     candidates.sort(key=lambda candidate: candidate.name)
     layout += _alike(candidates)
-    attached = _with_shapes(source, candidates, files, recipe)
+    motion = [path for path in files if telemetry.is_telemetry(path)] if settings(recipe).clip_frames else []
+    moving = telemetry.attach(candidates, motion, said.telemetry_offset_seconds)
+    attached = _with_shapes(source, moving.candidates, files, recipe)
     candidates = attached.candidates
     grouped = [replace(c, group=group) for c in candidates if (group := said.group_of(c.name, c.group)) is not None]
     taken = {path for c in grouped for path in (*c.images.values(), c.label) if path is not None}
@@ -89,7 +91,9 @@ def scan(source: Path, recipe: Recipe) -> Scan:
     left |= dict.fromkeys(filter(lane_files.is_lane_file, files), "lanes, which this recipe does not learn from")
     unlearned = [path for path in files if box_files.is_box_file(path, source)]
     left |= dict.fromkeys(unlearned, "boxes, which this recipe does not learn from") | attached.ignored
-    taken |= set(attached.refused)
+    left |= dict.fromkeys(filter(telemetry.is_telemetry, files), "telemetry, which only clips carry") | moving.ignored
+    refused = attached.refused | moving.refused
+    taken |= set(refused)
     data = settings(recipe)
     parts = [part for c in grouped for part in (cut(c, data) if _is_recording(c) else [c])]
     return Scan(
@@ -98,7 +102,7 @@ def scan(source: Path, recipe: Recipe) -> Scan:
         candidates=parts,
         ignored=dict(sorted((ignored | {path: why for path, why in left.items() if path not in taken}).items())),
         statement=said.statement,
-        refused=attached.refused,
+        refused=refused,
         alike=attached.alike,
         notes=box_files.left_out(attached.names, data.label_classes),
     )
@@ -133,6 +137,7 @@ def _sorted_out(source: Path) -> tuple[list[Path], dict[Path, str]]:
             elif (
                 name.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
                 or lane_files.is_lane_file(path)
+                or telemetry.is_telemetry(path)
                 or box_files.is_box_file(path, source)
             ):
                 files.append(path)

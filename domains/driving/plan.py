@@ -8,6 +8,7 @@ from typing import Any
 from domains.domain import Candidate
 from domains.driving.readers import image_size
 from domains.driving.recipes import settings
+from domains.driving.telemetry import ACTIONS
 from domains.driving.video import video_header
 from domains.manifest import Contract
 from domains.recipe import Recipe
@@ -22,13 +23,14 @@ FRAME_PATCH, CLIP_PATCH = (8, 8), (2, 8, 8)
 
 
 def inspect(candidate: Candidate) -> dict[str, Any]:
-    """Shape (H, W) of a candidate's first frame, from its header.
+    """Shape (H, W) of a candidate's first frame, from its header, and whether there is telemetry beside it.
 
     Raises:
         Refused: the header cannot be read.
     """
     kind, path = next(iter(candidate.images.items()))
-    return {"shape": list(video_header(path).shape if kind == "video" else image_size(path))}
+    shape = video_header(path).shape if kind == "video" else image_size(path)
+    return {"shape": list(shape), "telemetry": "telemetry" in candidate.images}
 
 
 def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
@@ -54,6 +56,7 @@ def plan(inspections: Sequence[dict[str, Any]], recipe: Recipe) -> Contract:
         pooling=CLIP_POOLING if clips else FRAME_POOLING,
         patch_shape=CLIP_PATCH if clips else FRAME_PATCH,
         time_axis=clips,
+        actions=ACTIONS if clips and any(one.get("telemetry") for one in inspections) else (),
         rules=rules,
     )
 

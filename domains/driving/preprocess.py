@@ -16,13 +16,14 @@ from PIL import Image
 from domains.domain import Candidate
 from domains.driving.box_labels import box_shapes
 from domains.driving.clips import possible_starts, span_seconds
-from domains.driving.entries import PTS_FILE, STILL_FILE, Grid, covering
+from domains.driving.entries import ACTIONS_FILE, PTS_FILE, STILL_FILE, Grid, covering
 from domains.driving.labels import frame_label
 from domains.driving.lane_labels import lane_shapes
 from domains.driving.readers import image_frames
 from domains.driving.recipes import DrivingData, settings
 from domains.driving.recording import Place, write_recording
 from domains.driving.shapes import Shapes
+from domains.driving.telemetry import joined, read_csv
 from domains.errors import ContractMismatch, Refused
 from domains.manifest import Contract
 from domains.recipe import Recipe, digest_of
@@ -48,7 +49,7 @@ class Recording:
     digest: str
     """sha256 of the decoded frames before scaling and of their times: equal whatever the container or codec."""
     stated: dict[str, Any]
-    """When in its recording or drive it was: what a split by time needs, and no pixel tells."""
+    """When in its recording or drive it was, and the digest of its telemetry: no pixel tells that."""
 
     def frame_numbers(self) -> range:
         """The numbers of its frames in the whole recording, as label files count them.
@@ -92,7 +93,14 @@ def read(candidate: Candidate, recipe: Recipe) -> Recording:
         "to_seconds": round(float(pts[-1]), 3),
     }
     facts = {**written.facts, "clock": candidate.notes.get("clock", "not known"), "privacy": PRIVACY, "time": time}
-    return Recording(scratch, written.grid, pts, written.place, size, facts, written.digest, {"time": time})
+    stated: dict[str, Any] = {"time": time}
+    if "telemetry" in candidate.images:
+        readings = read_csv(candidate.images["telemetry"], candidate.notes["telemetry_offset_seconds"])
+        actions = joined(readings, pts)
+        np.save(Path(scratch.name) / ACTIONS_FILE, actions)
+        facts["telemetry_share"] = round(float(np.isfinite(actions).all(1).mean()), 3)
+        stated["telemetry"] = hashlib.sha256(actions.tobytes()).hexdigest()
+    return Recording(scratch, written.grid, pts, written.place, size, facts, written.digest, stated)
 
 
 def _read_still(candidate: Candidate, size: tuple[int, int], scratch: tempfile.TemporaryDirectory[str]) -> Recording:

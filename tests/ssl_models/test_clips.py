@@ -54,3 +54,15 @@ def test_rollout__each_step_is_the_same_and_hears_its_own_action() -> None:
     torch.testing.assert_close(later[:, :, :2], three[:, :, :2])
     assert (later[:, :, 2] - three[:, :, 2]).abs().max() > 1e-3
     assert torch.isfinite(rollout(state, 2)).all()
+
+
+def test_rollout__an_action_that_is_not_known_adds_nothing() -> None:
+    torch.manual_seed(0)
+    rollout = Rollout(8, actions=2)
+    state, actions = torch.randn(2, 8, 4, 4), torch.randn(2, 1, 2)
+    actions[1, 0, 0] = torch.nan
+    found = rollout(state, 1, actions)
+    torch.testing.assert_close(found[1:], rollout(state[1:], 1))
+    torch.testing.assert_close(found[:1], rollout(state[:1], 1, actions[:1]))
+    found.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in rollout.parameters())

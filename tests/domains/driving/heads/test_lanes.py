@@ -56,7 +56,7 @@ def test_predict__targets_come_back_as_the_labels_they_were_made_from(lane_frame
     labelled = [shape.points[np.isfinite(shape.points[:, 0])] for shape in judged_shapes(label).on(0)]
     for (_, points), known in zip(found, [one for one in labelled if len(one) > 6], strict=True):
         inside = (known[:, 1] >= points[0, 1]) & (known[:, 1] <= points[-1, 1])
-        assert inside.sum() > 0.8 * len(known)
+        assert inside.sum() >= len(known) - 2  # the rows of cells end before the label does
         assert np.abs(np.interp(known[inside, 1], points[:, 1], points[:, 0]) - known[inside, 0]).max() < 2
 
 
