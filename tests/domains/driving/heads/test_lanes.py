@@ -47,16 +47,16 @@ def test_row_places__of_what_is_told():
 
 
 def test_predict__targets_come_back_as_the_labels_they_were_made_from(lane_frames):
-    """From the file to targets, through the decoder's rows and back: within two pixels of the source of the labels."""
+    """From the file to targets, through the decoder's rows and back: within two pixels of the source, at the ends."""
     entry, label = lane_frames.entries[3], lane_frames.labels[3]
     shape = lane_frames.contract.crop_shape
     [prediction] = HEAD.predict(Told(lanes.targets(open_shapes(label).on(0), shape)), entry, lane_frames.contract)
     found = present(prediction)
-    assert [slot for slot, _ in found] == [1, 2, 3] and prediction.shape == (SLOTS, 24, 3)
-    labelled = [shape.points[np.isfinite(shape.points[:, 0])] for shape in judged_shapes(label).on(0)]
-    for (_, points), known in zip(found, [one for one in labelled if len(one) > 6], strict=True):
+    assert [slot for slot, _ in found] == [2, 3] and prediction.shape == (SLOTS, 24, 3)
+    for (_, points), wanted in zip(found, judged_shapes(label).on(0), strict=True):
+        known = wanted.points[np.isfinite(wanted.points[:, 0])]
         inside = (known[:, 1] >= points[0, 1]) & (known[:, 1] <= points[-1, 1])
-        assert inside.sum() >= len(known) - 2  # the rows of cells end before the label does
+        assert inside.sum() > 0.8 * len(known)
         assert np.abs(np.interp(known[inside, 1], points[:, 1], points[:, 0]) - known[inside, 0]).max() < 2
 
 
@@ -194,3 +194,17 @@ def test_head__learns_the_lanes_of_a_drive_it_has_not_seen(lane_frames):
     ours = [score(HEAD.predict(model, entry, contract), entry, label)[1] for entry, label in held_out]
     theirs = [score(HEAD.trivial(entry, contract), entry, label)[1] for entry, label in held_out]
     assert HEAD.pool(ours)["lane_f1"] > max(0.9, HEAD.pool(theirs)["lane_f1"])
+
+
+@pytest.mark.parametrize("encoder", ["resunet", "x3d"])
+def test_loss__clips_with_frames_that_nobody_labelled(clips, tmp_path, encoder):
+    """A clip's frames are learned one by one; where only one is labelled, the others' rows get no gradient."""
+    recipe = clips.recipe.changed({"encoder": encoder})
+    batch = clips.crops(labelled=True).batch([0, 1], [1, 2])
+    batch.targets[:, :-1] = torch.inf
+    torch.manual_seed(0)
+    rows = new_model(recipe, clips.contract)(batch.crops[:, 0])
+    assert rows.shape == (2, 8, SLOTS, 24, 33)
+    rows.retain_grad()
+    HEAD.loss(rows, batch).backward()
+    assert rows.grad[:, :-1].abs().max() == 0 < rows.grad[:, -1].abs().max()
