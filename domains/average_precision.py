@@ -26,11 +26,26 @@ def average_precision(
     if objects == 0:
         return np.full(len(hits), math.nan)
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)[: len(scores)]
-    counted = np.ones(hits.shape, bool) if ignored is None else ignored[:, order] == 0
-    found = np.cumsum((hits[:, order] != 0) & counted, axis=1)[:, last]
-    precision = found / np.cumsum(counted, axis=1)[:, last].clip(min=1)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    best = np.pad(best, ((0, 0), (0, 1)))  # a recall that is never reached
-    each = [row[np.searchsorted(recall, RECALLS)] for row, recall in zip(best, found / objects, strict=True)]
-    return np.mean(each, axis=1)
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)[: len(scores)])
+    ends = last[np.searchsorted(last, np.arange(len(scores)))]
+    hits = hits[:, order] != 0
+    neither = np.zeros_like(hits) if ignored is None else ignored[:, order] != 0
+    return np.array([_of_one(*one, ends, objects) for one in zip(hits & ~neither, neither, strict=True)])
+
+
+def _of_one(hits: np.ndarray, ignored: np.ndarray, ends: np.ndarray, objects: int) -> float:
+    """At one overlap, of (N,) hits by falling score; precision can only be highest where something is hit.
+
+    Args:
+        hits: (N,) bool.
+        ignored: (N,) bool.
+        ends: (N,) the last place with the score of each.
+        objects: how many there are.
+    """
+    places = np.flatnonzero(hits)
+    at = ends[places]
+    found = np.searchsorted(places, at, side="right")
+    looked_at = at + 1 - (np.cumsum(ignored)[at] if ignored.any() else 0)
+    best = np.maximum.accumulate((found / looked_at)[::-1])[::-1]
+    reached = np.append(best, 0.0)  # a recall that is never reached
+    return float(reached[np.searchsorted(found / objects, RECALLS)].mean())

@@ -21,7 +21,7 @@ from domains.store import Store, locked, write_atomically
 from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
 from pipelines.ingest_notes import answered, same_names, with_names
 from pipelines.progress import Progress
-from pipelines.verdicts import one_verdict, partly_refused
+from pipelines.verdicts import by_verdict, one_verdict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -158,9 +158,9 @@ def take_in(
     labelled = sum(one.label is not None for one in taken)
     notes = [answered(scan, labelled)] if scan.labels_only else same_names(scan, old, identity)
     notes += scan.notes
-    verdicts = {taker.names[r.file_id]: r for r in manifest.records if r.file_id in taker.names}
-    notes += partly_refused(verdicts)
-    refused = [pair for pair in refused if verdicts[str(Path(pair[0]).absolute())].verdict == "refused"]
+    records = {taker.names[r.file_id]: r for r in manifest.records if r.file_id in taker.names}
+    refused, in_part = by_verdict(refused, records, taker.without)
+    notes += in_part
     return Intake(manifest, labels, dataset, refused, notes)
 
 
@@ -187,6 +187,8 @@ class _Taker:
         labels = Counter(candidate.label for candidate in scan.candidates)
         self.tables = {path for path, count in labels.items() if path is not None and count > 1}
         self.stamps: dict[str, tuple[int, int]] = {}
+        self.without: dict[tuple[str, str], list[str]] = {}
+        """(label, why) -> names of the candidates that get none from it."""
 
     def file_id(self, path: Path) -> str:
         relative = path.relative_to(self.source) if path.is_relative_to(self.source) else path
@@ -274,8 +276,8 @@ class _Taker:
             label = self.domain.read_label(candidate, raw, self.contract)
         except Refused as refusal:
             taken.records.append(Record(file_id=file_id, verdict="refused", reason=refusal.reason))
-            where = f"{path} for {candidate.name}" if path in self.tables else str(path)
-            taken.refused.append((where, refusal.reason))
+            taken.refused.append((str(path), refusal.reason))
+            self.without.setdefault((str(path), refusal.reason), []).append(candidate.name)
             return
         parts = {"contract": self.contract.model_dump(mode="json"), "image": raw.digest, "label": label.digest}
         key = self.store.key("label", parts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from domains.manifest import Record
+from pipelines.ingest_notes import MOST_NAMES, with_names
 
 VERDICTS = ("accepted", "label", "refused", "ignored")
 """Best first."""
@@ -27,6 +29,24 @@ def one_verdict(records: Sequence[Record], groups: Mapping[str, str]) -> Record:
     return best.model_copy(update={"reason": "; ".join(dict.fromkeys(alike)), "subject_id": owner})
 
 
-def partly_refused(verdicts: Mapping[str, Record]) -> list[str]:
-    """A line for each file (path -> its record) that was taken without some of its parts."""
-    return [f"{path}: {r.reason}" for path, r in verdicts.items() if r.verdict == "accepted" and r.reason]
+def by_verdict(
+    refused: Sequence[tuple[str, str]], records: Mapping[str, Record], without: Mapping[tuple[str, str], Sequence[str]]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """What was refused as a whole, and notes on what was taken in part: a recording, a table of labels.
+
+    Args:
+        refused: (path, reason), also of parts.
+        records: what is said of each path.
+        without: names of the candidates that a (path, reason) leaves without a label.
+    """
+    notes = [f"{path}: {r.reason}" for path, r in records.items() if r.verdict == "accepted" and r.reason]
+    whole = []
+    for path, reason in refused:
+        verdict = records[str(Path(path).absolute())].verdict
+        if verdict == "refused":
+            whole.append((path, reason))
+        elif verdict == "label":
+            names = without.get((path, reason), ())
+            more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+            notes.append(f"{path}: {with_names(reason, [*names[:MOST_NAMES], *more])}")
+    return whole, notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,8 @@ def pool(details: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def precisions(details: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """(K, T) average precision of each class at each of `OVERLAPS`; nan for a class without objects."""
     kinds, scores, hits, ignored = (
-        np.array([value for one in details for value in one[name]]) for name in ("class", "score", "hits", "ignored")
+        np.fromiter(chain.from_iterable(one[name] for one in details), float)
+        for name in ("class", "score", "hits", "ignored")
     )
     objects = np.sum([one["objects"] for one in details], axis=0)
     bits, each = 1 << np.arange(len(OVERLAPS))[:, None], []

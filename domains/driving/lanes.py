@@ -18,6 +18,8 @@ THERE = 0.5
 """Probability from which on a lane is said to be there."""
 FEWEST_ROWS = 3
 """In which a lane must be there to be one at all."""
+STRAY = 3.0
+"""Distance, in the distance of two rows, from the curve through a lane's rows beyond which a row is not believed."""
 
 
 def lanes_at(shapes: Sequence[Shape], rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -69,7 +71,8 @@ def present(prediction: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Slot and points (N, 2) x, y from top to bottom of each lane that a frame's prediction says is there.
 
     A lane reaches from the first to the last row with a probability above `THERE`, and half a row beyond, where a lane
-    that is in these rows and not in the next ends on average; what lies between is filled.
+    that is in these rows and not in the next ends on average; what lies between is filled. A row far from the parabola
+    through the others is taken as if no lane were there: a lane does not jump to its neighbour and back.
 
     Args:
         prediction: (SLOTS, R, 3) x, y and probability.
@@ -77,11 +80,29 @@ def present(prediction: np.ndarray) -> list[tuple[int, np.ndarray]]:
     found = []
     for slot, lane in enumerate(prediction):
         rows = np.flatnonzero(lane[:, 2] > THERE)
+        rows = rows[~_stray(lane[rows].astype(np.float64))]
         if len(rows) >= FEWEST_ROWS:
-            points = lane[rows[0] : rows[-1] + 1, :2]
+            between = np.arange(rows[0], rows[-1] + 1)
+            points = np.stack([np.interp(between, rows, lane[rows, 0]), lane[between, 1]], 1)
             ends = [points[:1] + (points[:1] - points[1:2]) / 2, points[-1:] + (points[-1:] - points[-2:-1]) / 2]
-            found.append((slot, np.concatenate([ends[0], points, ends[1]])))
+            found.append((slot, np.concatenate([ends[0], points, ends[1]]).astype(np.float32)))
     return found
+
+
+def _stray(rows: np.ndarray) -> np.ndarray:
+    """(N,) bool of rows (N, 3) x, y, probability: far from the parabola with the smallest sum of distances to them."""
+    if len(rows) < 5:
+        return np.zeros(len(rows), bool)
+    x, y, sure = rows.T
+    step = float(np.diff(y).min())
+    down = (y - y.mean()) / np.ptp(y)
+    powers, weights = np.stack([np.ones_like(down), down, down**2], 1), sure
+    for _ in range(12):  # least squares, each time with the weights that make it the least sum of distances
+        weighted = powers * weights[:, None]
+        away = np.abs(x - powers @ np.linalg.solve(powers.T @ weighted, weighted.T @ x))
+        weights = sure / np.maximum(away, step / 4)
+    stray: np.ndarray = away > STRAY * step
+    return stray
 
 
 def jitter(frames: np.ndarray, pts_seconds: np.ndarray, apart: float) -> tuple[float, int]:

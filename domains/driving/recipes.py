@@ -68,14 +68,16 @@ RECIPES: dict[str, Recipe] = {
         objective="mae",
         data=DrivingData(crop_height=160, crop_width=224, label_classes=OBSTACLES),  # a car just ahead fits in
         pretrain=Pretrain(steps=400, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
-        finetune=Finetune(steps=1000, batch_size=8, learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99),
+        finetune=Finetune(steps=1000, batch_size=8, learning_rate=1e-3, weight_decay=0.01, ema_decay=0.99),
     ),
     "dashcam_lanes": DrivingRecipe(
         name="dashcam_lanes",
         domain="driving",
         head="lanes",
         objective="mae",
-        # a crop is nearly the whole frame: where a lane lies in the picture says which one it is
+        # A crop is nearly the whole frame, since where a lane lies in the picture says which one it is; for cameras
+        # much wider than 16:9 (CULane) set data.width and data.crop_width to 448. With data.clip_frames on a CPU set
+        # precision=32-true: torch 2.14's bfloat16 Conv3d corrupts memory for some sizes of clips (docs/log.md).
         data=DrivingData(height=160, width=288, crop_height=160, crop_width=288, label_classes=CLASSES["lanes"]),
         pretrain=Pretrain(steps=400, batch_size=8, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.75}}),
         finetune=Finetune(steps=400, batch_size=8, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),

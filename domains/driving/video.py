@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,7 +225,7 @@ _indexing = Lock()
 @lru_cache(maxsize=8)
 def _index(path: Path, size: int, mtime_ns: int) -> Index:
     origin = video_header(path).start_seconds
-    times: list[float] = []
+    times = array("d")  # an hour has a hundred thousand
     keys: list[tuple[float, int]] = []
     sizes, unknown = hashlib.sha256(), 0
     with _opened(path) as container:

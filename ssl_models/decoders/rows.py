@@ -1,4 +1,4 @@
-"""Lanes row by row: for each slot a lane may take and each row of cells, in which cell it is and whether it is there."""
+"""Lanes row by row: for each slot of a lane and each row of cells, in which cell it is and whether it is there."""
 
 from __future__ import annotations
 

@@ -64,6 +64,19 @@ def test_present__gaps_are_filled_and_ends_reach_half_a_row_further():
     assert present(prediction([0.9, 0.1, 0.1, 0.1, 0.9])) == []
 
 
+def test_present__rows_that_jump_aside_are_not_believed():
+    rows = np.arange(20) * 8.0 + 4
+    bend = 40 + 0.5 * rows + 0.004 * rows**2
+    frame = np.zeros((SLOTS, 20, 3), np.float32)
+    frame[2] = np.stack([bend, rows, np.full(20, 0.9)], 1)
+    frame[2, [3, 4, 5, 12, 19], 0] += [90, 95, -60, 70, 80]
+    [(_, points)] = present(frame)
+    assert points[1:-1, 1].tolist() == rows[:19].tolist()  # the last row was one of them
+    assert np.abs(points[1:-1, 0] - bend[:19]).max() < 1.5  # straight across what was left out
+    frame[2, :, 0] = np.random.default_rng(0).normal(bend, 4)  # a wobble is none
+    assert len(present(frame)[0][1]) == 22
+
+
 def test_jitter__by_hand():
     frames = np.full((4, SLOTS, 2), np.nan)
     frames[:, 2, 0] = [10, 12, 9, 9]  # 2 and 3 in a tenth of a second; then a gap

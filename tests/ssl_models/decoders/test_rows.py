@@ -94,3 +94,22 @@ def test_decoder__learns_where_a_stripe_is():
     present = targets.isfinite()
     assert ((there > 0.5) == present).float().mean() > 0.9
     assert (x - targets)[present].abs().median() < 1.0
+
+
+def test_decoder__the_batch_is_free_in_an_export():
+    encoder = build("resunet", size="tiny", in_channels=3, geometry=IMAGES)
+    decoder = RowDecoder(widths=encoder.widths, strides=encoder.strides, slots=2)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = encoder, decoder
+
+        def forward(self, crops):
+            return self.decoder(self.encoder(crops))
+
+    model = Network().eval()
+    batch = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(model, (torch.randn(2, 3, 32, 48),), dynamic_shapes=batch).module()
+    crops = torch.randn(3, 3, 32, 48)
+    assert torch.allclose(exported(crops), model(crops), atol=1e-5)

@@ -194,3 +194,17 @@ def test_head__learns_the_lanes_of_a_drive_it_has_not_seen(lane_frames):
     ours = [score(HEAD.predict(model, entry, contract), entry, label)[1] for entry, label in held_out]
     theirs = [score(HEAD.trivial(entry, contract), entry, label)[1] for entry, label in held_out]
     assert HEAD.pool(ours)["lane_f1"] > max(0.9, HEAD.pool(theirs)["lane_f1"])
+
+
+@pytest.mark.parametrize("encoder", ["resunet", "x3d"])
+def test_loss__clips_with_frames_that_nobody_labelled(clips, tmp_path, encoder):
+    """A clip's frames are learned one by one; where only one is labelled, the others' rows get no gradient."""
+    recipe = clips.recipe.changed({"encoder": encoder})
+    batch = clips.crops(labelled=True).batch([0, 1], [1, 2])
+    batch.targets[:, :-1] = torch.inf
+    torch.manual_seed(0)
+    rows = new_model(recipe, clips.contract)(batch.crops[:, 0])
+    assert rows.shape == (2, 8, SLOTS, 24, 33)
+    rows.retain_grad()
+    HEAD.loss(rows, batch).backward()
+    assert rows.grad[:, :-1].abs().max() == 0 < rows.grad[:, -1].abs().max()

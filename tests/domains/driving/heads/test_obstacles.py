@@ -1,20 +1,24 @@
-"""Targets, boxes on the source's pixels, scores and pseudo-labels by hand; the head learns from generated streets."""
+"""Targets, boxes on the source's pixels, scores and pseudo-labels by hand; it learns from generated streets."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
+from driving_files import read_all
 from torch import nn
 
 from domains.driving import DOMAIN
 from domains.driving.box_labels import rows_of
 from domains.driving.coco import IGNORED_ALL, crowd
 from domains.driving.entries import Grid
+from domains.driving.generate import write_frames
 from domains.driving.heads import obstacles
 from domains.driving.recipes import RECIPES
 from domains.driving.shapes import Shape, Shapes, corners, judged_shapes
 from domains.errors import RecipeError
+from pipelines.models import new_model
+from ssl_models.optim import warmup_cosine
 
 RECIPE = RECIPES["dashcam_obstacles"]
 CONTRACT = DOMAIN.plan([], RECIPE)
@@ -137,3 +141,34 @@ def test_named__classes_of_the_recipe(tmp_path):
     _, details = head.score(np.array([[0, 1, 0.9, 0, 0, 40, 40]], np.float32), label, label)
     assert details["objects"] == [0, 1] and set(head.summarise([details])["by"]) == {"car", "bus"}
     assert DOMAIN.plan([], recipe).num_classes == 2
+
+
+@pytest.mark.slow
+def test_learns__boxes_of_ten_generated_frames(tmp_path):
+    """After 70 steps an AP at IoU 0.5 of 0.19 on what it has seen, much of it a few pixels large; before, of 0."""
+    small = {"data.height": "120", "data.width": "160", "data.crop_height": "96", "data.crop_width": "128"}
+    recipe = RECIPE.changed(small)
+    write_frames(tmp_path / "source", 10, 3)
+    seen = read_all(DOMAIN.scan(tmp_path / "source", recipe).candidates, recipe, tmp_path / "entries")
+    crops, model, steps = seen.crops(labelled=True), new_model(recipe, seen.contract), 70
+    before = _ap50(model, seen)
+    optimiser = torch.optim.AdamW(model.to(memory_format=torch.channels_last).parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: warmup_cosine(n, steps=steps, warmup_steps=10))
+    for step in range(steps):
+        batch = crops.batch([(step * 6 + n) % 10 for n in range(6)], [step * 6 + n for n in range(6)])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(batch.crops[:, 0].contiguous(memory_format=torch.channels_last))
+        optimiser.zero_grad()
+        obstacles.loss(logits, batch).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    assert before < 0.02 and _ap50(model, seen) > 0.1
+
+
+def _ap50(model, seen):
+    each = [
+        obstacles.score(obstacles.predict(model, entry, seen.contract), entry, label)[1]
+        for entry, label in zip(seen.entries, seen.labels, strict=True)
+    ]
+    return obstacles.HEAD.pool(each)["ap50"]
