@@ -90,6 +90,10 @@ content, geometry included, and, where a subject has it, `stated`: what its sour
 `write` puts into the entry too."""
 
 
+FramePredictor = Callable[[np.ndarray, tuple[int, int]], Sequence[Any]]
+"""(N, H, W, 3) uint8 frames on the stored grid, native (H, W) -> what the head says of each."""
+
+
 class CropSource(Protocol):
     """Random crops of a fixed list of subjects, read from the store."""
 
@@ -153,6 +157,11 @@ class Domain:
     glance: Callable[[Path], np.ndarray] | None = None
     """Subject entry -> (C, D, H, W) of a fixed small shape, the whole subject (1 for an axis that it has not): what
     near-duplicates are told by. None: they are not looked for."""
+    recording: Callable[[Candidate], Candidate | None] = lambda candidate: None
+    """The whole recording that a candidate is a part of, which `predict` takes as a stream; None: no part of one."""
+    stream: Callable[[Candidate, FramePredictor, Contract, Recipe, Path], list[Path]] | None = None
+    """Recording, model, contract, recipe, folder -> files of what the model says of each of its frames.
+    Memory does not grow with its length. Raises Refused."""
     hand_out: Callable[[Sequence[Case], Recipe, Path], HandedOut] | None = None
     """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
     beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""

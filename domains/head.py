@@ -90,6 +90,10 @@ class Head:
     write_mask: Callable[[Prediction, Path, Path, Contract], None] | None = None
     """prediction, subject entry, folder, contract -> a label entry, to train on as if it were one; None: cannot be."""
 
+    of_frames: Callable[[nn.Module, np.ndarray, Contract, tuple[int, int]], Sequence[Any]] | None = None
+    """Model, frames (N, H, W, 3) uint8 on the stored grid, contract, native (H, W) -> what is said of each frame, in
+    pixels of the source: how a recording is predicted as a stream. None: subjects are no frames."""
+
     may_be_empty: bool = True
     """Whether a label without any foreground is an answer (there is nothing); else it is refused as unfinished."""
 

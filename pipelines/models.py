@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,6 +122,14 @@ class Predictor:
         """What the model predicts for a subject entry."""
         with inference(self.loaded.recipe.precision):
             return self.loaded.domain.heads[self.loaded.recipe.head].predict(self.network, entry, self.loaded.contract)
+
+    def of_frames(self, frames: np.ndarray, native_shape: tuple[int, int]) -> Sequence[Any]:
+        """What the model says of each of some frames (N, H, W, 3) uint8, in pixels of (H, W) `native_shape`."""
+        of_frames = self.loaded.domain.heads[self.loaded.recipe.head].of_frames
+        if of_frames is None:
+            raise UsageError(f"the head {self.loaded.recipe.head} does not take single frames of a recording")
+        with inference(self.loaded.recipe.precision):
+            return of_frames(self.network, frames, self.loaded.contract, native_shape)
 
     def evidence(self, entry: Path) -> Evidence | None:
         """Where in a subject entry that comes from; None where the head's predictions show it themselves."""

@@ -10,12 +10,14 @@ from typing import Any
 
 from domains.domain import Candidate
 from domains.errors import NothingUsable, Refused, UsageError
-from pipelines.models import open_model, predictor
+from pipelines.models import Loaded, Predictor, open_model, predictor
 from pipelines.progress import Progress
 
 
 def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
     """Writes a prediction for every subject among the inputs; nothing of them is kept in the home.
+
+    A recording is predicted on as a whole, as a stream, however many subjects `ingest` would cut it into.
 
     Args:
         model: a model folder.
@@ -24,15 +26,15 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         home: unused by the prediction itself, holds temporary arrays on the same disk.
 
     Returns:
-        One dict a subject: `input`, `files` written, or `refused` with the reason; and one for each file of a folder
-        that was refused before it became a subject.
+        One dict a subject or recording: `input`, `files` written, or `refused` with the reason; and one for each file
+        of a folder that was refused before it became a subject.
 
     Raises:
         UsageError: an input is not there.
         NothingUsable: every input was refused.
     """
     loaded = open_model(model)
-    predict_one = predictor(loaded)
+    at_work = predictor(loaded)
     candidates: list[Candidate] = []
     outputs: list[dict[str, Any]] = []
     for path in inputs:
@@ -45,21 +47,44 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         else:
             candidates += loaded.domain.open_inputs(path, loaded.recipe)
     out.mkdir(parents=True, exist_ok=True)
-    with Progress(f"predict {loaded.recipe.name}", len(candidates), unit="subjects") as progress:
-        for candidate in candidates:
+    recordings, subjects = _apart(candidates, loaded)
+    with Progress(f"predict {loaded.recipe.name}", len(recordings) + len(subjects), unit="subjects") as progress:
+        for candidate, predict_one in [*((r, _stream) for r in recordings), *((s, _one) for s in subjects)]:
             source = str(next(iter(candidate.images.values())))
-            with tempfile.TemporaryDirectory(prefix="predict-", dir=home) as folder:
-                try:
-                    raw = loaded.domain.read(candidate, loaded.recipe)
-                    loaded.domain.write(raw, loaded.contract, Path(folder))
-                except Refused as refusal:
-                    outputs.append({"input": source, "refused": refusal.reason})
-                    continue
-                prediction, evidence = predict_one(Path(folder)), predict_one.evidence(Path(folder))
-            files = loaded.domain.write_prediction(candidate, prediction, loaded.contract, out, evidence)
-            outputs.append({"input": source, "files": [str(file) for file in files]})
+            try:
+                files = predict_one(candidate, at_work, out, home)
+                outputs.append({"input": source, "files": [str(file) for file in files]})
+            except Refused as refusal:
+                outputs.append({"input": source, "refused": refusal.reason})
             progress.advance()
     if not any("files" in output for output in outputs):
         reasons = "; ".join(sorted({o["refused"] for o in outputs})) or "no image among the inputs"
         raise NothingUsable(f"nothing to predict on: {reasons}")
     return outputs
+
+
+def _apart(candidates: Sequence[Candidate], loaded: Loaded) -> tuple[list[Candidate], list[Candidate]]:
+    """The recordings, each once, that candidates are parts of, and the candidates that are no such parts."""
+    recordings: dict[Path, Candidate] = {}
+    subjects = []
+    for candidate in candidates:
+        if (whole := loaded.domain.recording(candidate)) is None:
+            subjects.append(candidate)
+        else:
+            recordings.setdefault(next(iter(whole.images.values())), whole)
+    return list(recordings.values()), subjects
+
+
+def _stream(recording: Candidate, predict: Predictor, out: Path, home: Path) -> list[Path]:
+    loaded = predict.loaded
+    assert loaded.domain.stream is not None
+    return loaded.domain.stream(recording, predict.of_frames, loaded.contract, loaded.recipe, out)
+
+
+def _one(candidate: Candidate, predict: Predictor, out: Path, home: Path) -> list[Path]:
+    loaded = predict.loaded
+    with tempfile.TemporaryDirectory(prefix="predict-", dir=home) as folder:
+        raw = loaded.domain.read(candidate, loaded.recipe)
+        loaded.domain.write(raw, loaded.contract, Path(folder))
+        prediction, evidence = predict(Path(folder)), predict.evidence(Path(folder))
+    return loaded.domain.write_prediction(candidate, prediction, loaded.contract, out, evidence)

@@ -13,6 +13,7 @@ from domains.driving.preprocess import read, read_label, write, write_label
 from domains.driving.recipes import RECIPES
 from domains.driving.results import write_prediction
 from domains.driving.show import panels, thumbnail
+from domains.driving.stream import stream, whole
 
 DOMAIN = Domain(
     name="driving",
@@ -36,5 +37,7 @@ DOMAIN = Domain(
     panels=panels,
     has_time=has_time,
     generate=generate,
+    recording=whole,
+    stream=stream,
     dataset_yaml=schema(),
 )

@@ -117,8 +117,8 @@ def open_inputs(path: Path, recipe: Recipe) -> Sequence[Candidate]:
     if not path.is_file():
         raise UsageError(f"no file at {path}")
     video, clips = path.suffix.lower() in VIDEO_SUFFIXES, settings(recipe).clip_frames > 0
-    if video != clips:
-        raise UsageError(f"{path} is not what this model takes: {'a recording' if clips else 'a single frame'}")
+    if clips and not video:
+        raise UsageError(f"{path} is a single frame, and this model takes recordings")
     return [Candidate(path.stem, path.parent.name, {"video" if video else "frame": path})]
 
 

@@ -19,6 +19,10 @@ MOST_SECONDS, FEWEST = 60.0, 5
 """A part is no longer, and a recording has no fewer where they do not get shorter than `shortest`."""
 
 
+PART_MARK = "@"
+"""Between a recording's name and a part's number."""
+
+
 def edges(seconds: float, shortest: float) -> list[float]:
     """Where parts of equal length begin and end, from 0 to `seconds`."""
     count = min(max(FEWEST, math.ceil(seconds / MOST_SECONDS)), max(1, int(seconds / shortest)))
@@ -69,7 +73,7 @@ def _numbered(whole: Candidate, notes: Sequence[dict[str, object]]) -> list[Cand
     if len(notes) == 1:
         return [replace(whole, notes={**whole.notes, **notes[0]})]
     return [
-        replace(whole, name=f"{whole.name}@{number:03d}", notes={**whole.notes, **one})
+        replace(whole, name=f"{whole.name}{PART_MARK}{number:03d}", notes={**whole.notes, **one})
         for number, one in enumerate(notes, 1)
     ]
 

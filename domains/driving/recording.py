@@ -71,12 +71,12 @@ def write_recording(candidate: Candidate, size: tuple[int, int], folder: Path) -
         Refused: no frame of it can be decoded, or nothing is to be seen in any.
     """
     damage, quality, digest, seconds = Counter[str](), Quality(), hashlib.sha256(), list[float]()
-    found = _pictures(candidate, damage)
+    found = source_pictures(candidate, damage)
     first = next(found, None)
     if first is None:
         raise Refused("no frame could be decoded")
     native = _shape(first)
-    grid = Grid(stored_shape=_even(covering(native, size)), native_shape=native)
+    grid = Grid(stored_shape=even(covering(native, size)), native_shape=native)
     with Writer(folder, grid.stored_shape) as writer:
         for picture in itertools.chain([first], found):
             if _shape(picture) != native:
@@ -96,7 +96,8 @@ def write_recording(candidate: Candidate, size: tuple[int, int], folder: Path) -
     return Written(grid, pts, place, facts, digest.hexdigest())
 
 
-def _pictures(candidate: Candidate, damage: Counter[str]) -> Iterator[Picture]:
+def source_pictures(candidate: Candidate, damage: Counter[str]) -> Iterator[Picture]:
+    """The frames of a candidate's files, or of its part of them; `damage` counts as in `pictures`."""
     if "video" in candidate.images:
         yield from pictures(candidate.images["video"], damage, *candidate.notes.get("part", ()))
         return
@@ -170,8 +171,8 @@ def _shape(picture: Picture) -> tuple[int, int]:
     return shape[::-1] if picture.rotation % 180 else shape
 
 
-def _even(shape: tuple[int, int]) -> tuple[int, int]:
-    """4:2:0 has a colour for two pixels by two."""
+def even(shape: tuple[int, int]) -> tuple[int, int]:
+    """The sides rounded up: 4:2:0 has a colour for two pixels by two."""
     return shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
 
 

@@ -14,7 +14,6 @@ from domains.domain import Candidate
 from domains.driving import show
 from domains.driving.classes import CLASSES, ROAD_COLOURS
 from domains.driving.heads import lanes, obstacles, road_scene
-from domains.driving.preprocess import scaled_label
 from domains.driving.readers import Frame, image_frames
 from domains.driving.video import video_frames
 from domains.head import Evidence, Prediction
@@ -27,16 +26,15 @@ def write_prediction(
     """Writes masks and an overlay of one subject below the folder, under its name in the source.
 
     A mask is a PNG with a palette: its values are the classes, its colours the legend's. A frame gives
-    `<name>_prediction.png`, `<name>_prediction.json` with its free space, and `<name>_overlay.png`; a recording a
-    folder `<name>_prediction` with a mask a frame and `frames.jsonl`, which has `pts_seconds` for each, and the overlay
-    of its middle frame.
+    `<name>_prediction.png`, `<name>_prediction.json` with its free space, and `<name>_overlay.png`. What a
+    recording gives is in `stream.py`.
 
     Lanes are lines of JSON, one a frame, in `<name>.lanes.jsonl`, which can be a label file as it is; boxes are such
     lines in `<name>.boxes.jsonl`.
 
     Args:
         candidate: whose files give the size.
-        prediction: (K, H, W) of a frame, (K, T, H, W) of a recording; lanes (T, slots, rows, 3); boxes (N, 7).
+        prediction: (K, H, W) of the road scene; lanes (T, slots, rows, 3); boxes (N, 7).
         contract: of the model.
         folder: where to write.
         evidence: none: the mask is where.
@@ -48,26 +46,13 @@ def write_prediction(
     overlay = place.with_name(f"{place.name}_overlay.png")
     if contract.num_classes == len(CLASSES["lanes"]):
         return _write_lanes(candidate, prediction, contract, place, overlay)
-    classes, paths = prediction.argmax(0).astype(np.uint8), []
-    if not contract.time_axis:
-        [frame] = image_frames(list(candidate.images.values()), [0.0])
-        paths.append(_save(place.with_name(f"{place.name}_prediction.png"), classes))
-        figures = place.with_name(f"{place.name}_prediction.json")
-        figures.write_text(json.dumps(road_scene.as_json(classes), indent=1) + "\n")
-        overlay.write_bytes(show.with_legend({"prediction": road_scene.drawn(frame.rgb, classes, contract)}))
-        return [*paths, figures, overlay]
-    below = place.with_name(f"{place.name}_prediction")
-    below.mkdir(exist_ok=True)
-    lines, first = [], None
-    for number, frame in enumerate(_frames(candidate)):
-        first = frame.seconds if first is None else first
-        mask = scaled_label(classes[number], frame.rgb.shape[:2])
-        paths.append(_save(below / f"{number:06d}.png", mask))
-        lines.append(json.dumps({"mask": paths[-1].name, "pts_seconds": round(frame.seconds - first, 6)}))
-        if number == len(classes) // 2:
-            overlay.write_bytes(show.overlay(frame.rgb, mask))
-    (below / "frames.jsonl").write_text("\n".join(lines) + "\n")
-    return [*paths, below / "frames.jsonl", overlay]
+    scene = road_scene.scene(prediction)
+    [frame] = image_frames(list(candidate.images.values()), [0.0])
+    mask = _save(place.with_name(f"{place.name}_prediction.png"), scene.classes)
+    figures = place.with_name(f"{place.name}_prediction.json")
+    figures.write_text(json.dumps(road_scene.as_json(scene), indent=1) + "\n")
+    overlay.write_bytes(show.with_legend({"prediction": road_scene.drawn(frame.rgb, scene, contract)}))
+    return [mask, figures, overlay]
 
 
 def _write_boxes(candidate: Candidate, prediction: Prediction, contract: Contract, place: Path) -> list[Path]:

@@ -28,6 +28,27 @@ TICKS = 90_000
 """A second in the file."""
 
 
+class Scaler:
+    """Frames of a source on the stored grid: the same for what is written and for what a model sees at once."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        """`shape` is (H, W) of the stored frames, both even."""
+        self._shape, self._scaling, self._colours = shape, VideoReformatter(), VideoReformatter()
+
+    def scaled(self, frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
+        """The frame as 4:2:0 of the stored size, turned by so many degrees anticlockwise."""
+        height, width = self._shape[::-1] if rotation % 180 == 90 else self._shape
+        scaled = self._scaling.reformat(
+            frame, width, height, "yuv420p", dst_colorspace=_matrix(frame), interpolation=SCALING,
+            dst_color_range=ColorRange.MPEG, threads=1,
+        )  # fmt: skip
+        return _turned(scaled, rotation // 90) if rotation else scaled
+
+    def rgb(self, frame: av.VideoFrame, rotation: int) -> np.ndarray:
+        """(H, W, 3) uint8: the frame as `Reader` would give it, but for what the encoder loses."""
+        return _rgb(self._colours, self.scaled(frame, rotation), slice(None), slice(None))
+
+
 class Writer:
     """Encodes frames one by one into a folder; use as a context. One thread: the bytes depend on the frames alone."""
 
@@ -36,24 +57,16 @@ class Writer:
         self._folder, self._shape = folder, shape
         self._container = av.open(str(folder / VIDEO), "w", options={"fflags": "+bitexact", "movflags": "+faststart"})
         self._stream: av.VideoStream | None = None
-        self._scaling, self._ticks = VideoReformatter(), -1
+        self._scaler, self._ticks = Scaler(shape), -1
 
     def __enter__(self) -> Writer:
         return self
 
     def add(self, frame: av.VideoFrame, rotation: int, seconds: float) -> np.ndarray:
         """Scales a frame, turns it by so many degrees anticlockwise, writes it; gives its stored luma (H, W) uint8."""
-        matrix = Colorspace.ITU709 if frame.colorspace == Colorspace.ITU709 else Colorspace.ITU601
-        turned = rotation % 180 == 90
-        height, width = self._shape[::-1] if turned else self._shape
-        scaled = self._scaling.reformat(
-            frame, width, height, "yuv420p", dst_colorspace=matrix, interpolation=SCALING,
-            dst_color_range=ColorRange.MPEG, threads=1,
-        )  # fmt: skip
-        if rotation:
-            scaled = _turned(scaled, rotation // 90)
+        scaled = self._scaler.scaled(frame, rotation)
         if self._stream is None:
-            self._stream = self._opened(matrix)
+            self._stream = self._opened(_matrix(frame))
         self._ticks = max(self._ticks + 1, round(seconds * TICKS))
         scaled.pts, scaled.time_base = self._ticks, Fraction(1, TICKS)
         scaled.pict_type = av.video.frame.PictureType.NONE  # the source's keyframes are not ours
@@ -116,6 +129,10 @@ class Reader:
         packet = av.Packet(self._bytes[offset : offset + size].tobytes())
         packet.pts = packet.dts = number
         return packet
+
+
+def _matrix(frame: av.VideoFrame) -> Colorspace:
+    return Colorspace.ITU709 if frame.colorspace == Colorspace.ITU709 else Colorspace.ITU601
 
 
 def _rgb(scaling: VideoReformatter, frame: av.VideoFrame, rows: slice, columns: slice) -> np.ndarray:

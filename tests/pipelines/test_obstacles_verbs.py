@@ -1,4 +1,4 @@
-"""Obstacles from a generated street to a report, a prediction and an exported graph, by the verbs."""
+"""Obstacles from generated streets to a report, a prediction and an exported graph, by the verbs; they are learned."""
 
 from __future__ import annotations
 

@@ -155,6 +155,11 @@ def drawn(frame: np.ndarray, prediction: np.ndarray, contract: Contract) -> np.n
     return show.with_lanes(frame, present(prediction))
 
 
+def confidence(prediction: np.ndarray) -> float:
+    """0..1, how sure a frame's lanes are: the mean distance of the probabilities from a half, doubled."""
+    return float(np.abs(2 * prediction[..., 2] - 1).mean())
+
+
 def write_label(prediction: Prediction, folder: Path, out: Path, contract: Contract) -> None:
     """Writes the lanes that are there as a label entry of the subject entry `folder`, every frame labelled."""
     shapes = [Shape(frame, 0, points) for frame, one in enumerate(prediction) for _, points in present(one)]
@@ -194,6 +199,7 @@ HEAD = Head(
     primary_score=case_f1,
     summarise=summarise,
     picture=picture,
+    of_frames=of_frames,
     accounting=(
         "The settings of the Hough competitor were chosen among 324 on the labels of highway_lanes and tusimple_lanes "
         "themselves, in its favour.",

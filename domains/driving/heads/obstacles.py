@@ -154,6 +154,11 @@ def as_json(prediction: np.ndarray, classes: Sequence[str] = OBSTACLES) -> dict[
     }
 
 
+def confidence(prediction: np.ndarray) -> float:
+    """0..1, how sure a frame's boxes are: 1 / (1 + doubts), a doubt being 1 for a score of a half and 0 for 0 or 1."""
+    return float(1 / (1 + (1 - np.abs(2 * prediction[:, 1] - 1)).sum()))
+
+
 def dark_patches(folder: Path, contract: Contract) -> Prediction:
     """(N, 7) a vehicle over each patch that is a quarter darker than the road, in the middle of the lower half.
 
@@ -293,6 +298,7 @@ HEAD = Head(
     primary_score=frame_ap50,
     summarise=summarise,
     picture=picture,
+    of_frames=of_frames,
     named=named,
     decoder=decoder,
     pool=coco.pool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -17,10 +17,16 @@ from domains.head import Evidence, Head, Prediction
 from domains.manifest import Contract
 
 
-def of_frames(
-    model: nn.Module, frames: np.ndarray, contract: Contract, native_shape: tuple[int, int]
-) -> list[np.ndarray]:
-    """The likeliest class of every pixel of each frame: (H, W) uint8 on the source's pixels.
+class Scene(NamedTuple):
+    """What is in one frame of a stream."""
+
+    classes: np.ndarray
+    """(H, W) uint8 the likeliest class of every pixel of the source."""
+    confidence: float
+
+
+def of_frames(model: nn.Module, frames: np.ndarray, contract: Contract, native_shape: tuple[int, int]) -> list[Scene]:
+    """What is in each frame, on the source's pixels.
 
     Args:
         model: crops -> logits.
@@ -28,19 +34,30 @@ def of_frames(
         contract: of the model.
         native_shape: (H, W) of the source.
     """
-    return [dense.probabilities(model, frame, contract, native_shape).argmax(0).astype(np.uint8) for frame in frames]
+    found = (dense.probabilities(model, frame, contract, native_shape) for frame in frames)
+    return [scene(each) for each in found]
 
 
-def drawn(frame: np.ndarray, prediction: np.ndarray, contract: Contract) -> np.ndarray:
+def scene(prediction: Prediction) -> Scene:
+    """Of the probabilities (K, H, W) of a frame."""
+    return Scene(prediction.argmax(0).astype(np.uint8), float(prediction.max(0).mean()))
+
+
+def drawn(frame: np.ndarray, prediction: Scene, contract: Contract) -> np.ndarray:
     """(H, W, 3) uint8: a frame of the source in the colours of its classes, and where the corridor ahead is free."""
-    return show.with_corridor(show.coloured(frame, prediction), free_space.free_rows(prediction))
+    return show.with_corridor(show.coloured(frame, prediction.classes), free_space.free_rows(prediction.classes))
 
 
-def as_json(prediction: np.ndarray) -> dict[str, Any]:
+def as_json(prediction: Scene) -> dict[str, Any]:
     """How many rows from the bottom the road ahead is free, of how many, and the share of the frame that is road."""
-    height = len(prediction)
-    road = round(float((prediction == free_space.ROAD).mean()), 4)
-    return {"free_rows": free_space.free_rows(prediction), "rows": height, "road_share": road}
+    classes = prediction.classes
+    road = round(float((classes == free_space.ROAD).mean()), 4)
+    return {"free_rows": free_space.free_rows(classes), "rows": len(classes), "road_share": road}
+
+
+def confidence(prediction: Scene) -> float:
+    """0..1, how sure a frame is: the mean probability of the likeliest class."""
+    return prediction.confidence
 
 
 def road_below(entry: Path, contract: Contract) -> Prediction:
@@ -117,6 +134,7 @@ HEAD = Head(
     primary_score=frame_iou,
     summarise=summarise,
     picture=picture,
+    of_frames=of_frames,
     accounting=("The thirds of the trivial competitor were not fitted to anything.",),
     pool=dense.pool,
     write_mask=dense.write_mask,

@@ -93,8 +93,9 @@ def test_scan__dataset_yaml_names_drives_and_rate(tmp_path):
 def test_open_inputs__a_frame_is_no_recording(tmp_path):
     source = folder(tmp_path, "a.png", "b.mp4")
     assert [c.name for c in open_inputs(source / "a.png", FRAMES)] == ["a"]
-    assert [c.name for c in open_inputs(source / "b.mp4", CLIPS)] == ["b"]
-    for path, recipe in ((source / "b.mp4", FRAMES), (source / "a.png", CLIPS), (source / "none", FRAMES)):
+    for recipe in (FRAMES, CLIPS):  # a model of single frames sees each frame of a recording
+        assert [c.name for c in open_inputs(source / "b.mp4", recipe)] == ["b"]
+    for path, recipe in ((source / "a.png", CLIPS), (source / "none", FRAMES)):
         with pytest.raises(UsageError):
             open_inputs(path, recipe)
 

@@ -124,9 +124,10 @@ def test_free_space__error_against_the_mask_and_what_is_written_and_drawn(tmp_pa
     label = write_label(tmp_path / "a", blocked)
     metrics, _ = HEADS["road_scene"].score(one_hot(street, 11), label, label)
     assert metrics["free_row_error"] == 20  # 50 rows against 30
-    assert road_scene.as_json(blocked.astype(np.uint8)) == {"free_rows": 30, "rows": 100, "road_share": 0.4}
+    seen = road_scene.Scene(blocked.astype(np.uint8), 1.0)
+    assert road_scene.as_json(seen) == {"free_rows": 30, "rows": 100, "road_share": 0.4}
     frame = np.full((100, 150, 3), 90, np.uint8)
-    drawn = road_scene.drawn(frame, blocked.astype(np.uint8), None)
+    drawn = road_scene.drawn(frame, seen, None)
     plain = show.coloured(frame, blocked.astype(np.uint8))
     changed = np.flatnonzero((drawn != plain).any((1, 2)))
     assert changed.min() in (69, 70) and changed.max() == 99
@@ -134,7 +135,8 @@ def test_free_space__error_against_the_mask_and_what_is_written_and_drawn(tmp_pa
 
 def test_of_frames__classes_on_the_sources_pixels(frames):
     stored = open_entry(frames.entries[0]).read([0])
-    [classes] = road_scene.of_frames(BrightIsLast(11), stored, frames.contract, (120, 160))
+    [(classes, confidence)] = road_scene.of_frames(BrightIsLast(11), stored, frames.contract, (120, 160))
+    assert 0.5 < confidence <= 1
     assert classes.shape == (120, 160) and classes.dtype == np.uint8 and set(np.unique(classes)) <= {0, 10}
 
 
