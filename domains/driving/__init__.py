@@ -7,6 +7,7 @@ from domains.driving.entries import glance
 from domains.driving.generate import generate
 from domains.driving.heads import HEADS
 from domains.driving.layout import open_inputs, scan
+from domains.driving.paint import make_painter
 from domains.driving.plan import VERSION, has_time, inspect, plan
 from domains.driving.preprocess import read, read_label, write, write_label
 from domains.driving.recipes import RECIPES
@@ -27,7 +28,8 @@ DOMAIN = Domain(
     read_label=read_label,
     write_label=write_label,
     crops=crops,
-    painter=None,
+    painter=make_painter,
+    knows_anomalies=lambda recipe: not has_time(recipe),
     open_inputs=open_inputs,
     write_prediction=write_prediction,
     picture=thumbnail,
