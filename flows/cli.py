@@ -220,7 +220,7 @@ def run(
 
 @app.command()
 def demo(
-    kind: Annotated[str, typer.Argument(help="Which domain: medical.")] = "medical",
+    kind: Annotated[str, typer.Argument(help="Which domain: medical or driving.")] = "medical",
     source: Annotated[Path | None, typer.Option(metavar="DIR", help="A real folder instead of a generated archive.", show_default=False)] = None,  # noqa: E501
     home: Home = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -229,7 +229,8 @@ def demo(
         from flows.demo import demo as whole_way
 
         answer = whole_way(kind, source, c.home)
-        c.done(answer, *looking.summary(answer), f"took {answer['seconds']:.0f} s")
+        shown = [f"look   {file}" for file in answer.get("overlay", ())]
+        c.done(answer, *looking.summary(answer), *shown, f"took {answer['seconds']:.0f} s")
 
 
 app.command("next")(next_to_label)

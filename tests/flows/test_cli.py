@@ -76,7 +76,7 @@ def test_help__names_every_command():
         (("recipes", "brain_tumor", "--set", "seed"), "KEY=VALUE"),
         (("ingest", "brain_tumor", "/no/such/folder"), "/no/such/folder"),
         (("pretrain", "brain_tumor"), "selfsight ingest brain_tumor SOURCE"),
-        (("demo", "driven"), "demos are medical"),
+        (("demo", "driven"), "demos are medical, driving"),
         (("whois", "0123456789abcdef"), "none of these ids"),
     ],
 )
