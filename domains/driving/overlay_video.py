@@ -26,6 +26,7 @@ class OverlayVideo:
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._stream is None:
             self._stream = self._container.add_stream("libx264", options=QUALITY)
+            self._stream.codec_context.thread_count = 1
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
             self._stream.codec_context.time_base = self._stream.time_base = TIME_BASE
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from subprocess import run as process
 from typing import Any
@@ -34,9 +35,9 @@ def recording(path: Path, seconds: int) -> None:
 def once(path: Path, out: Path) -> dict[str, Any]:
     """Seconds of the whole stream and of each step by itself, with a lanes model of the recipe's size."""
     from domains.domain import Candidate, find_recipe
-    from domains.driving import stream as streams
     from domains.driving.heads import lanes, per_frame
     from domains.driving.overlay_video import OverlayVideo
+    from domains.driving.stream import seen_frames, stream
     from pipelines.models import inference, new_model
 
     domain, recipe = find_recipe("dashcam_lanes")
@@ -48,11 +49,11 @@ def once(path: Path, out: Path) -> dict[str, Any]:
         with inference(recipe.precision):
             return lanes.of_frames(model, frames, contract, native)
 
-    seen = list(streams.seen_frames(candidate, Counter(), contract))[:64]
+    seen = list(islice(seen_frames(candidate, Counter(), contract), 64))
     said = predict(np.stack([one.stored for one in seen[:4]]), SHAPE)
 
     def decode() -> None:
-        for _ in streams.seen_frames(candidate, Counter(), contract):
+        for _ in seen_frames(candidate, Counter(), contract):
             pass
 
     def ask() -> None:
@@ -66,7 +67,7 @@ def once(path: Path, out: Path) -> dict[str, Any]:
                 video.write(says.drawn(seen[number % len(seen)].rgb, said[number % 4], contract), number / RATE)
 
     steps = {"decode": took(decode), "model": took(ask), "draw_and_write": took(draw)}
-    whole = took(lambda: streams.stream(candidate, predict, contract, recipe, out))
+    whole = took(lambda: stream(candidate, predict, contract, recipe, out))
     return {"whole": whole, **steps}
 
 
