@@ -87,11 +87,6 @@ def side_by_side(columns: Mapping[str, np.ndarray]) -> bytes:
     return _png(figure)
 
 
-def overlay(frame: np.ndarray, classes: np.ndarray) -> bytes:
-    """PNG of one frame (H, W, 3) uint8 with its predicted classes (H, W) uint8 and a legend."""
-    return with_legend({"prediction": coloured(frame, classes)})
-
-
 def panels(named: Mapping[str, Any]) -> bytes:
     """PNG of an objective's panels: rows are samples, columns are panels; of a clip a strip of frames, early to late.
 

@@ -161,7 +161,7 @@ def seen_frames(recording: Candidate, damage: Counter[str], contract: Contract) 
     """Every frame of a recording, in the source's size and on the stored grid; `damage` as in `pictures`."""
     size, scaler = contract.rules["size"], None
     for picture in source_pictures(recording, damage):
-        rgb = np.ascontiguousarray(np.rot90(picture.frame.to_ndarray(format="rgb24"), picture.rotation // 90))
+        rgb = picture.rgb
         if scaler is None:
             scaler = Scaler(even(covering((rgb.shape[0], rgb.shape[1]), (size[0], size[1]))))
         yield Seen(rgb, scaler.rgb(picture.frame, picture.rotation), picture.seconds)

@@ -20,7 +20,7 @@ from threading import Lock
 import av
 import numpy as np
 
-from domains.driving.readers import MOST_PIXELS, Frame
+from domains.driving.readers import MOST_PIXELS
 from domains.errors import Refused
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
@@ -74,6 +74,11 @@ class Picture:
     rotation: int
     """Degrees, anticlockwise, that turn it upright: 0, 90, 180 or 270."""
 
+    @property
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8, upright; converted when asked for."""
+        return np.ascontiguousarray(np.rot90(self.frame.to_ndarray(format="rgb24"), self.rotation // 90))
+
 
 def video_header(path: Path) -> Header:
     """What the container says; asked of a file once.
@@ -92,13 +97,6 @@ def video_index(path: Path) -> Index:
     """
     with _indexing:  # parts of one file are read side by side
         return _index(path, *_stamp(path))
-
-
-def video_frames(path: Path, damage: Counter[str], start: float = 0.0, end: float = math.inf) -> Iterator[Frame]:
-    """The frames of `pictures`, upright, as red, green and blue; the arguments are its own."""
-    for picture in pictures(path, damage, start, end):
-        rgb = picture.frame.to_ndarray(format="rgb24")
-        yield Frame(np.ascontiguousarray(np.rot90(rgb, picture.rotation // 90)), picture.seconds)
 
 
 def pictures(path: Path, damage: Counter[str], start: float = 0.0, end: float = math.inf) -> Iterator[Picture]:

@@ -28,13 +28,17 @@ def test_write_prediction__a_frame(generated, frames, tmp_path):
     assert json.loads(figures.read_text()) == {"free_rows": 79, "rows": 240, "road_share": 0.3333}
 
 
-def test_write_prediction__lanes_of_a_recording_are_a_label_file(generated, clips, tmp_path):
+def test_stream__lanes_of_a_recording_are_a_label_file(generated, clips, tmp_path):
     candidate = DOMAIN.scan(generated, clips.recipe).candidates[0]
-    prediction = HEADS["lanes"].trivial(clips.entries[0], clips.contract)
-    lines, overlay = DOMAIN.write_prediction(candidate, prediction, clips.contract, tmp_path)
+    prediction, clips_seen = HEADS["lanes"].trivial(clips.entries[0], clips.contract), []
+
+    def told(frames, native_shape):
+        clips_seen.append(len(frames))
+        return [prediction[min(8 * (len(clips_seen) - 1) + n, 9)] for n in range(len(frames))]
+
+    _video, lines, *_ = DOMAIN.stream(candidate, told, clips.contract, clips.recipe, tmp_path)
     said = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [one["pts_seconds"] for one in said] == [round(n / 10, 6) for n in range(10)]
-    assert Image.open(overlay).size == (320, 240)
     again = shapes_of(read_json_lines(lines), range(10), 10)
     assert again.labelled.tolist() == list(range(10))
     for frame, wanted in enumerate(prediction):
@@ -43,6 +47,16 @@ def test_write_prediction__lanes_of_a_recording_are_a_label_file(generated, clip
         for lane, shape in zip(lanes, again.on(frame), strict=True):
             points = known(shape)
             assert np.abs(points[:, 0] - np.interp(points[:, 1], lane[:, 1], lane[:, 0])).max() < 0.1
+
+
+def test_write_prediction__lanes_of_a_still(generated, lane_frames, tmp_path):
+    candidate = DOMAIN.scan(generated, lane_frames.recipe).candidates[3]
+    prediction = HEADS["lanes"].trivial(lane_frames.entries[3], lane_frames.contract)
+    lines, overlay = DOMAIN.write_prediction(candidate, prediction, lane_frames.contract, tmp_path)
+    assert lines.relative_to(tmp_path).as_posix() == f"{candidate.name}.lanes.jsonl"
+    assert shapes_of(read_json_lines(lines), range(1), 1).labelled.tolist() == [0]
+    changed = np.asarray(Image.open(overlay)) != np.asarray(Image.open(candidate.images["frame"]))
+    assert changed.any() and changed.shape == (240, 320, 3)
 
 
 def test_write_prediction__boxes_are_lines_of_json(generated, frames, tmp_path):

@@ -15,21 +15,21 @@ import pytest
 from driving_files import moving, save_frame, write_frames
 
 import domains.driving.video as reading
-from domains.driving.video import video_frames, video_header, video_index
+from domains.driving.video import pictures, video_header, video_index
 from domains.errors import Refused
 
 
-def test_video_frames__timestamps_are_the_files_own(video):
+def test_pictures__timestamps_are_the_files_own(video):
     seconds = [0.0, 0.03, 0.1, 0.35, 0.36, 1.2]
     path, levels = video(seconds)
     damage = Counter()
-    frames = list(video_frames(path, damage))
+    frames = list(pictures(path, damage))
     assert [frame.seconds for frame in frames] == pytest.approx(seconds)
     assert [round(frame.rgb.mean()) for frame in frames] == pytest.approx(levels, abs=4)
     assert video_header(path).shape == (48, 64) and not +damage
 
 
-def test_video_frames__a_damaged_stream_is_counted(video):
+def test_pictures__a_damaged_stream_is_counted(video):
     path, _ = video(np.arange(60) / 30)
     whole = bytearray(path.read_bytes())
     draw = np.random.default_rng(1)
@@ -37,20 +37,20 @@ def test_video_frames__a_damaged_stream_is_counted(video):
         whole[at] = int(draw.integers(256))
     path.write_bytes(whole)
     damage = Counter()
-    frames = list(video_frames(path, damage))
+    frames = list(pictures(path, damage))
     assert frames and damage["corrupt_frames"] + damage["lost_packets"] > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all" * 100, b"#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n"])
-def test_video_frames__no_video_is_refused(tmp_path, content):
+def test_pictures__no_video_is_refused(tmp_path, content):
     path = tmp_path / "secret-name.mp4"
     path.write_bytes(content)
     with pytest.raises(Refused) as refusal:
-        list(video_frames(path, Counter()))
+        list(pictures(path, Counter()))
     assert "secret" not in refusal.value.reason
 
 
-def test_video_frames__a_playlist_opens_nothing(video, tmp_path):
+def test_pictures__a_playlist_opens_nothing(video, tmp_path):
     path, _ = video([0.0, 0.1])
     for name, text in {
         "list.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{path.name}\n#EXT-X-ENDLIST\n",
@@ -58,14 +58,14 @@ def test_video_frames__a_playlist_opens_nothing(video, tmp_path):
     }.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(Refused):
-            list(video_frames(tmp_path / name, Counter()))
+            list(pictures(tmp_path / name, Counter()))
 
 
-def test_video_frames__truncated_without_its_index(video):
+def test_pictures__truncated_without_its_index(video):
     path, _ = video(np.arange(30) / 30)
     path.write_bytes(path.read_bytes()[:-800])  # the moov atom stands at the end
     with pytest.raises(Refused):
-        list(video_frames(path, Counter()))
+        list(pictures(path, Counter()))
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,10 @@ def h264(tmp_path_factory):
 
 
 def test_pictures__parts_are_the_whole(h264):
-    whole = [(f.seconds, f.rgb.tobytes()) for f in video_frames(h264, Counter())]
+    whole = [(f.seconds, f.rgb.tobytes()) for f in pictures(h264, Counter())]
     assert [seconds for seconds, _ in whole] == pytest.approx(np.arange(100) / 25)
     edges = [0, 0.5, 1.21, 2.44, math.inf]
-    parts = [[*video_frames(h264, Counter(), a, b)] for a, b in itertools.pairwise(edges)]
+    parts = [[*pictures(h264, Counter(), a, b)] for a, b in itertools.pairwise(edges)]
     assert [(f.seconds, f.rgb.tobytes()) for part in parts for f in part] == whole
     assert [len(part) for part in parts] == [13, 18, 30, 39]
 
@@ -89,7 +89,7 @@ def test_pictures__begins_at_the_keyframe_before(h264, monkeypatch):
     decoded = []
     inner = reading._frames
     monkeypatch.setattr(reading, "_frames", lambda *args: (decoded.append(f.time) or f for f in inner(*args)))
-    assert next(video_frames(h264, Counter(), 3.0)).seconds == pytest.approx(3.0)
+    assert next(pictures(h264, Counter(), 3.0)).seconds == pytest.approx(3.0)
     assert len(decoded) == 16  # the keyframe is at 2.4 s
 
 
@@ -97,12 +97,12 @@ def test_pictures__an_index_that_leads_elsewhere(h264, monkeypatch):
     found = video_index(h264)
     later = replace(found, keys=np.array([[2.4, found.keys[3, 1]]]) - [[2.0, 0]])  # said to lie at 0.4 s
     monkeypatch.setattr(reading, "video_index", lambda path: later)
-    assert [f.seconds for f in video_frames(h264, Counter(), 1.0, 1.2)] == pytest.approx([1.0, 1.04, 1.08, 1.12, 1.16])
+    assert [f.seconds for f in pictures(h264, Counter(), 1.0, 1.2)] == pytest.approx([1.0, 1.04, 1.08, 1.12, 1.16])
 
 
 def test_pictures__no_frame_in_a_part(h264):
     with pytest.raises(Refused, match="no frame in this part"):
-        next(video_frames(h264, Counter(), 9.0, 12.0))
+        next(pictures(h264, Counter(), 9.0, 12.0))
 
 
 def test_video_index__equal_recordings_are_told_by_content_alone(h264, tmp_path):
@@ -119,29 +119,29 @@ def test_pictures__what_the_decoder_conceals_is_counted(h264, tmp_path):
         whole[at] ^= 0x55
     (tmp_path / "a.mp4").write_bytes(whole)
     damage = Counter()
-    frames = list(video_frames(tmp_path / "a.mp4", damage))
+    frames = list(pictures(tmp_path / "a.mp4", damage))
     assert damage["corrupt_frames"] > 3 and len(frames) + damage["lost_packets"] >= 95
     clean = Counter()
-    list(video_frames(h264, clean))
+    list(pictures(h264, clean))
     assert not +clean
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_video_frames__upright(tmp_path, rotation):
+def test_pictures__upright(tmp_path, rotation):
     frame = np.full((48, 64, 3), 40, np.uint8)
     frame[:16, :16] = 220
     write_frames(tmp_path / "a.mp4", [frame] * 2, [0, 0.1], rotation=rotation)
-    [read, _] = video_frames(tmp_path / "a.mp4", Counter())
+    [read, _] = pictures(tmp_path / "a.mp4", Counter())
     assert np.abs(read.rgb.astype(int) - np.rot90(frame, rotation // 90)).mean() < 4
 
 
-def test_video_frames__an_odd_rotation_is_refused(tmp_path):
+def test_pictures__an_odd_rotation_is_refused(tmp_path):
     write_frames(tmp_path / "a.mp4", moving(3), [0, 0.1, 0.2], rotation=33)
     with pytest.raises(Refused, match="turn it upright"):
-        list(video_frames(tmp_path / "a.mp4", Counter()))
+        list(pictures(tmp_path / "a.mp4", Counter()))
 
 
-def test_video_frames__another_size_in_mid_stream_is_refused(tmp_path):
+def test_pictures__another_size_in_mid_stream_is_refused(tmp_path):
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -157,7 +157,7 @@ def test_video_frames__another_size_in_mid_stream_is_refused(tmp_path):
                 packet.stream = stream
                 container.mux(packet)
     with pytest.raises(Refused, match="changes its resolution"):
-        list(video_frames(tmp_path / "a.avi", Counter()))
+        list(pictures(tmp_path / "a.avi", Counter()))
 
 
 def declaring(path, frames):
@@ -196,21 +196,21 @@ def test_video_index__zero_frames(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.start_encoding()
     with pytest.raises(Refused, match=r"no frame in it|not a video"):
-        list(video_frames(tmp_path / "a.mkv", Counter()))
+        list(pictures(tmp_path / "a.mkv", Counter()))
 
 
-def test_video_frames__a_wrong_suffix_does_not_matter_and_a_picture_is_no_video(h264, tmp_path):
+def test_pictures__a_wrong_suffix_does_not_matter_and_a_picture_is_no_video(h264, tmp_path):
     (tmp_path / "a.avi").write_bytes(h264.read_bytes())
-    assert len(list(video_frames(tmp_path / "a.avi", Counter()))) == 100
+    assert len(list(pictures(tmp_path / "a.avi", Counter()))) == 100
     save_frame(tmp_path / "b.png").rename(tmp_path / "b.mp4")
     with pytest.raises(Refused, match="not a video file"):
         video_header(tmp_path / "b.mp4")
 
 
-def test_video_frames__a_name_is_no_protocol(h264, tmp_path, monkeypatch):
+def test_pictures__a_name_is_no_protocol(h264, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.mp4").write_bytes(h264.read_bytes())
     name = Path("concat:a.mp4|a.mp4")
     name.write_bytes(b"nothing")
     with pytest.raises(Refused, match="not a video file"):
-        list(video_frames(name, Counter()))
+        list(pictures(name, Counter()))
