@@ -10,7 +10,7 @@ from typing import Any
 from domains.errors import UsageError
 from domains.store import Store
 from pipelines.checkpoint import read_model
-from pipelines.tracking import register_model
+from pipelines.registry import register_model
 
 
 @dataclass(frozen=True)
