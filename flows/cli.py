@@ -15,6 +15,7 @@ from flows.erase import erase
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
+from flows.promote import promote, rollback
 from flows.stopping import die_with_parent
 
 app = typer.Typer(
@@ -110,6 +111,7 @@ def finetune(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Registry URI or folder of a model.")],
     source: Annotated[Path | None, typer.Argument(help="Any labelled folder. Default: the held-out groups.", show_default=False)] = None,  # noqa: E501
+    held_out_of: Annotated[str | None, typer.Option("--held-out-of", metavar="MODEL", help="Judge on the held-out groups of another model's data, so that the two compare.", show_default=False)] = None,  # noqa: E501
     transductive: Annotated[bool, typer.Option("--transductive", help="Allow groups that were seen in pretraining; the report says so.")] = False,  # noqa: E501
     home: Home = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -119,7 +121,12 @@ def evaluate(
         from pipelines.registry import resolve
         from pipelines.report import write_report
 
-        judged = verb(resolve(c.home, model), c.home, source=source, transductive=transductive)
+        if source is not None and held_out_of is not None:
+            raise UsageError("SOURCE and --held-out-of are two ways to say what to judge on: give one")
+        other = resolve(c.home, held_out_of) if held_out_of else None
+        judged = verb(
+            resolve(c.home, model), c.home, source=source, held_out_of=other, transductive=transductive
+        )  # fmt: skip
         report = write_report(c.home, evaluation=judged.folder)
         answer = judged.to_json() | {"report": str(report)}
         c.done(answer, *looking.comparison(answer), f"evaluation {judged.folder}", f"report     {report}")
@@ -234,6 +241,8 @@ def demo(
 
 
 app.command("next")(next_to_label)
+app.command()(promote)
+app.command()(rollback)
 app.command()(erase)
 app.command()(looking.doctor)
 app.command()(looking.recipes)

@@ -25,7 +25,7 @@ from pipelines.progress import Progress
 from pipelines.tracking import Tracker
 
 DETAILS = "details.json"
-"""What each case tells a head that judges sets of cases, beside `evaluation.json`."""
+"""What each case, and the trivial competitor on it, tells a head that judges sets; beside `evaluation.json`."""
 TRACKED_PICTURES = 6
 """Of the worst cases, in MLflow; the report has them all."""
 
@@ -104,6 +104,13 @@ def judged_digest(loaded: Loaded, subjects: Sequence[Subject], labels: Labels) -
     return digest_of([STAGE_VERSIONS["evaluate"], loaded.recipe.domain, head.name, head.primary_metric, judged])
 
 
+def evaluations_of(loaded: Loaded, home: Path) -> dict[str, dict[str, Any]]:
+    """Store key -> result of every evaluation of the model in a home's store."""
+    folders = sorted((Path(home) / "store" / "evaluate").glob("*/evaluation.json"))
+    found = {path.parent.name: json.loads(path.read_text()) for path in folders}
+    return {key: one for key, one in found.items() if one["model"] == loaded.folder.name}
+
+
 def _refuse_seen(loaded: Loaded, subjects: Sequence[Subject], *, within_group: bool, transductive: bool) -> None:
     lineage = loaded.info["lineage"]
     groups = set() if within_group else set(lineage["label_groups"])
@@ -155,8 +162,10 @@ def _evaluate(
     if (
         head.primary_metric in of_set
     ):  # what its figures are computed from, so that two models can be compared on the same resamples
-        of_cases = zip(subjects, details, strict=True)
-        kept = [{"subject_id": s.subject_id, "group_id": s.group_id, "detail": detail} for s, detail in of_cases]
+        kept = [
+            {"subject_id": s.subject_id, "group_id": s.group_id, "metrics": mine, "trivial": theirs}
+            for s, mine, theirs in zip(subjects, details, trivial_details, strict=True)
+        ]
         (out / DETAILS).write_text(json.dumps(without_nan(kept)))
     (out / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1))
     return {"primary": main}
