@@ -12,6 +12,7 @@ import typer
 from domains.errors import UsageError
 from flows import looking
 from flows.erase import erase
+from flows.lineage import lineage, registry
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
@@ -246,7 +247,8 @@ app.command()(rollback)
 app.command()(erase)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
-app.command()(looking.registry)
+app.command()(registry)
+app.command()(lineage)
 app.command()(looking.whois)
 app.command()(looking.ui)
 dataset = typer.Typer(help="Look at a source folder before any work.", no_args_is_help=True)

@@ -127,9 +127,9 @@ def with_weights(home: Path, name: str, sha256: str) -> list[Model]:
     return _search(home, f"name = '{name}' AND tags.weights_sha256 = '{sha256}'")
 
 
-def list_models(home: Path) -> list[Model]:
-    """Every registered version, by name, oldest first."""
-    return sorted(_search(home, ""), key=lambda v: (v["name"], v["version"]))
+def list_models(home: Path, name: str | None = None) -> list[Model]:
+    """Every registered version, or those of a name, by name, oldest first."""
+    return sorted(_search(home, f"name = '{name}'" if name else ""), key=lambda v: (v["name"], v["version"]))
 
 
 def aliases_of(home: Path, name: str) -> dict[str, str]:
