@@ -17,6 +17,7 @@ from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
 from flows.promote import promote, rollback
+from flows.score import score
 from flows.stopping import die_with_parent
 
 app = typer.Typer(
@@ -244,6 +245,7 @@ def demo(
 app.command("next")(next_to_label)
 app.command()(promote)
 app.command()(rollback)
+app.command()(score)
 app.command()(erase)
 app.command()(looking.doctor)
 app.command()(looking.recipes)

@@ -79,7 +79,7 @@ def _write_pyfunc(model_folder: Path, card: str, target: Path) -> None:
     either = Schema([ColSpec("string", name, required=False) for name in ("path", "content")])
     mlflow.pyfunc.save_model(
         str(target), loader_module="selfsight", data_path=str(model_folder), pip_requirements=packages,
-        signature=ModelSignature(inputs=either, outputs=Schema([ColSpec("string")])),
+        signature=ModelSignature(inputs=either),
         input_example={"path": ["scan.nii.gz"]},
     )  # fmt: skip
     if card:
