@@ -57,7 +57,7 @@ def register_model(
             mlflow.set_terminated(run_id)
         _write_pyfunc(model_folder, card, Path(scratch) / "model")
         mlflow.log_artifacts(run_id, str(Path(scratch) / "model"), f"models/{name}")
-        if not mlflow.search_registered_models(f"name = '{name}'"):
+        if not mlflow.search_registered_models(_named(name)):
             mlflow.create_registered_model(name)
         source = f"{mlflow.get_run(run_id).info.artifact_uri}/models/{name}"
         given = {key: value[:LONGEST_TAG] for key, value in tags.items()} | {"weights_sha256": info["sha256"]}
@@ -107,16 +107,17 @@ def find_version(home: Path, reference: str) -> Model:
     Raises:
         UsageError: there is none; the text names those there are.
     """
+    if not reference.startswith("models:/"):
+        raise UsageError(f"{reference} is no registry URI such as models:/NAME@challenger. {_known(home)}")
     name, _, alias = reference.removeprefix("models:/").partition("@")
     name, _, number = name.partition("/")
-    aliases = aliases_of(home, name) if reference.startswith("models:/") else {}
     if alias:
-        number = aliases.get(alias, "none")
+        number = aliases_of(home, name).get(alias, "none")
     found = []
     if number.isdigit():
-        found = _search(home, f"name = '{name}' AND version_number = {int(number)}", most=1)
+        found = _search(home, f"{_named(name)} AND version_number = {int(number)}", most=1)
     elif not number:
-        found = _search(home, f"name = '{name}'", most=1)
+        found = _search(home, _named(name), most=1)
     if not found:
         raise UsageError(f"there is no {reference} in the registry. {_known(home)}")
     return found[0]
@@ -124,19 +125,19 @@ def find_version(home: Path, reference: str) -> Model:
 
 def with_weights(home: Path, name: str, sha256: str) -> list[Model]:
     """The versions of a name with these weights: one at most, unless another program has registered them too."""
-    return _search(home, f"name = '{name}' AND tags.weights_sha256 = '{sha256}'")
+    return _search(home, f"{_named(name)} AND tags.weights_sha256 = '{sha256}'")
 
 
 def list_models(home: Path, name: str | None = None) -> list[Model]:
     """Every registered version, or those of a name, by name, oldest first."""
-    return sorted(_search(home, f"name = '{name}'" if name else ""), key=lambda v: (v["name"], v["version"]))
+    return sorted(_search(home, _named(name) if name else ""), key=lambda v: (v["name"], v["version"]))
 
 
 def aliases_of(home: Path, name: str) -> dict[str, str]:
     """Alias -> version number of a name; none where there is no such name."""
-    if not _is_there(home) or "'" in name:
+    if not _is_there(home):
         return {}
-    found = client(home).search_registered_models(f"name = '{name}'", max_results=1)
+    found = client(home).search_registered_models(_named(name), max_results=1)
     return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
 
 
@@ -195,9 +196,16 @@ def load_as_mlflow_does(folder: Path) -> Any:
     return mlflow.pyfunc.load_model(str(folder))
 
 
+def _named(name: str) -> str:
+    """MLflow's filter for a name."""
+    if "'" in name:
+        raise UsageError(f"{name!r} is no name of a registered model: it has a quote in it")
+    return f"name = '{name}'"
+
+
 def _search(home: Path, asked: str, most: int | None = None) -> list[Model]:
     """The versions that MLflow's filter finds, newest first; `most` of them, or all."""
-    if not _is_there(home) or asked.count("'") % 2:
+    if not _is_there(home):
         return []
     mlflow, found, token = client(home), [], None
     aliases: dict[str, Mapping[str, Any]] = {}

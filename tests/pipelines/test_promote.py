@@ -27,6 +27,7 @@ from pipelines.finetune import finetune
 from pipelines.gate import Challenge, Judged, Limits, Trial, judge, paired
 from pipelines.ingest import ingest
 from pipelines.intervals import pooled, summary, without_nan
+from pipelines.lineage import made_by, saw
 from pipelines.models import open_model
 from pipelines.pretrain import pretrain
 from pipelines.register import register
@@ -348,6 +349,34 @@ def test_promote_command__refused_with_exit_4_and_every_reason(clinic: Clinic) -
     assert code == 0 and "models:/chest-xray@champion is models:/chest-xray/2 (before: none)" in said
     code, said = run("rollback", "chest-xray", "--approved-by", "A", "--reason", "x")
     assert code == 2 and "nothing to go back to" in said
+
+
+@pytest.mark.usefixtures("tried", "calm")
+def test_lineage__what_made_it_and_who_saw_a_patient(clinic: Clinic) -> None:
+    verb.promote(f"{URI}/1", clinic.home, **BY)
+    verb.promote(f"{URI}/2", clinic.home, **BY)
+    model = find_version(clinic.home, f"{URI}@champion")
+    info = open_model(verb.weights_folder(clinic.home, model)).info
+    found = made_by(f"{URI}@champion", clinic.home)
+    assert found["model"]["sha256"] == info["sha256"] and found["model"]["aliases"] == ["champion"]
+    assert found["manifest"]["key"] == info["lineage"]["manifest"] and found["manifest"]["groups"] == PATIENTS
+    assert found["encoder"]["sha256"] == info["lineage"]["encoder_sha256"]
+    assert (found["encoder"]["uri"], found["encoder"]["aliases"]) == (f"{URI}-encoder/1", ["champion"])
+    assert found["evaluation"]["key"] == clinic.second and found["evaluation"]["judged_digest"]
+    assert [(one["model"], one["accepted"]) for one in found["decisions"]] == [(f"{URI}/2", True)]
+    assert [one["model"] for one in made_by(f"{URI}/1", clinic.home)["decisions"]] == [f"{URI}/1", f"{URI}/2"]
+    assert made_by(f"{URI}-encoder@champion", clinic.home)["encoder"] is None
+    judged = json.loads((clinic.home / "store/evaluate" / clinic.second / "evaluation.json").read_text())["cases"][0]
+    for group, kinds in ((info["lineage"]["label_groups"][0], {"encoder", "model"}), (judged["group_id"], {"model"})):
+        seen = saw(group, clinic.home)
+        assert {one.kind for one in seen} == kinds
+        assert f"{URI}/2 (champion)" in {uri for one in seen for uri in one.registered}
+    asked = {("registry",): "approved by Dr. A. Head", ("lineage", f"{URI}/1"): "decision "}
+    asked |= {("lineage", "--group", judged["group_id"]): "judged with it in store/evaluate"}
+    for words, says_so in asked.items():
+        done = CliRunner().invoke(app, [*words, "--home", str(clinic.home)])
+        assert done.exit_code == 0 and says_so in done.stdout, done.stderr
+    assert CliRunner().invoke(app, ["lineage", "--home", str(clinic.home)]).exit_code == 2
 
 
 def test_evaluate__held_out_of_another_model__has_its_digest(clinic: Clinic) -> None:
