@@ -5,7 +5,6 @@ Importing it is cheap; torch and the rest are imported by the first call that ne
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,29 +78,27 @@ def load(model: str | Path, *, home: str | Path | None = None) -> Handle:
 
     found = find_home(Path(home) if home is not None else None)
     prepare_environment(found)
-    from pipelines.tracking import resolve
+    from pipelines.registry import resolve
 
     return Handle(resolve(found, str(model)), found)
 
 
-class _Predictor:
-    """What MLflow gets from `_load_pyfunc`."""
+class _Served:
+    """What MLflow gets from `_load_pyfunc`; docs/serving.md says what goes in and out."""
 
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+    def __init__(self, folder: Path) -> None:
+        from pipelines.models import open_model, predictor
+
+        self._at_work = predictor(open_model(folder))
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """One dict a subject; `out` in `params` says where the files go, a new temporary folder otherwise.
+        """For each row, a path or base64 content, what `pipelines.serve.answer` says of it."""
+        from pipelines.serve import answer
 
-        Args:
-            model_input: paths of files or folders, as a list or as the first column of a DataFrame.
-            params: optionally {"out": folder}.
-        """
-        column = model_input.iloc[:, 0].tolist() if hasattr(model_input, "iloc") else list(model_input)
-        out = (params or {}).get("out") or tempfile.mkdtemp(prefix="selfsight-")
-        return self._handle.predict(column, out)
+        rows = model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
+        return [answer(row, self._at_work) for row in rows]
 
 
-def _load_pyfunc(data_path: str) -> _Predictor:
+def _load_pyfunc(data_path: str) -> _Served:
     """MLflow's way in (`loader_module="selfsight"`): safetensors from `data_path`, no pickle."""
-    return _Predictor(Handle(Path(data_path), Path(tempfile.gettempdir())))
+    return _Served(Path(data_path))

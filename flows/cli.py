@@ -13,9 +13,12 @@ from domains.errors import UsageError
 from flows import looking
 from flows.erase import erase
 from flows.generate import generate
+from flows.lineage import lineage, registry
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
+from flows.promote import promote, rollback
+from flows.score import score
 from flows.stopping import die_with_parent
 
 app = typer.Typer(
@@ -111,16 +114,22 @@ def finetune(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Registry URI or folder of a model.")],
     source: Annotated[Path | None, typer.Argument(help="Any labelled folder. Default: the held-out groups.", show_default=False)] = None,  # noqa: E501
+    held_out_of: Annotated[str | None, typer.Option("--held-out-of", metavar="MODEL", help="Judge on the held-out groups of another model's data, so that the two compare.", show_default=False)] = None,  # noqa: E501
     transductive: Annotated[bool, typer.Option("--transductive", help="Allow groups that were seen in pretraining; the report says so.")] = False,  # noqa: E501
     home: Home = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Judge a model on subjects it has not learned from, beside a competitor that has learned nothing."""
     with command(home, as_json) as c:
         from pipelines.evaluate import evaluate as verb
+        from pipelines.registry import resolve
         from pipelines.report import write_report
-        from pipelines.tracking import resolve
 
-        judged = verb(resolve(c.home, model), c.home, source=source, transductive=transductive)
+        if source is not None and held_out_of is not None:
+            raise UsageError("SOURCE and --held-out-of are two ways to say what to judge on: give one")
+        other = resolve(c.home, held_out_of) if held_out_of else None
+        judged = verb(
+            resolve(c.home, model), c.home, source=source, held_out_of=other, transductive=transductive
+        )  # fmt: skip
         report = write_report(c.home, evaluation=judged.folder)
         answer = judged.to_json() | {"report": str(report)}
         c.done(answer, *looking.comparison(answer), f"evaluation {judged.folder}", f"report     {report}")
@@ -188,7 +197,7 @@ def predict(
     """Predict on raw files, in the files' own space."""
     with command(home, as_json) as c:
         from pipelines.predict import predict as verb
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         outputs = verb(resolve(c.home, model), inputs, out, c.home)
         lines = [f"{o['input']}: " + ", ".join(o.get("files", [])) + o.get("refused", "") for o in outputs]
@@ -204,7 +213,7 @@ def export(
     """Write a model for other tools: ONNX that was tried, safetensors, JSON, and a model card."""
     with command(home, as_json) as c:
         from pipelines.export import export as verb
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         answer = verb(resolve(c.home, model), out, c.home)
         c.done(answer, *answer["files"], f"ONNX against torch: {answer['parity']:.1e} of the largest number apart")
@@ -240,11 +249,15 @@ def demo(
 
 
 app.command("next")(next_to_label)
+app.command()(promote)
+app.command()(rollback)
+app.command()(score)
 app.command()(erase)
 app.command()(generate)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
-app.command()(looking.registry)
+app.command()(registry)
+app.command()(lineage)
 app.command()(looking.whois)
 app.command()(looking.ui)
 dataset = typer.Typer(help="Look at a source folder before any work.", no_args_is_help=True)
@@ -267,7 +280,7 @@ def _ingested(recipe: Any, source: Path, c: Command, like: str | None = None) ->
     contract = None
     if like not in (None, "none"):
         from pipelines.models import open_model
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         contract = open_model(resolve(c.home, like)).contract
     taken = verb(source, recipe, c.home, contract=contract)
@@ -304,7 +317,7 @@ def _encoder(named: str | None, recipe: Any, home: Path, data: Path | None) -> P
     if named == "none":
         return None
     if named is not None:
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         return resolve(home, named)
     from domains.store import Missing, Store

@@ -33,7 +33,7 @@ def erase(
     with command(home, as_json) as c:
         from pipelines import erase as verb
 
-        group_id = _group_id(group)
+        group_id = group_id_of(group)
         if lift:
             verb.lift(group_id, c.home)
             return c.done({"group": group_id, "lifted": True}, f"{group_id}: the next ingest of its source takes it in")
@@ -89,7 +89,7 @@ def _advised(one: Seen, home: Path) -> dict[str, Any]:
             "do": do}  # fmt: skip
 
 
-def _group_id(text: str) -> str:
+def group_id_of(text: str) -> str:
     """The id itself, or that of the group which the book of names shows as `text`."""
     from domains.identity import Identity
 

@@ -1,10 +1,9 @@
-"""Commands that only look: doctor, recipes, dataset check, registry, whois, ui; and how results are shown."""
+"""Commands that only look: doctor, recipes, dataset check, whois, ui; and how results are shown."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,20 +84,6 @@ def dataset_check(
             raise NothingUsable(
                 f"no subject found in {folder} ({scan.layout}); a dataset.yaml in it can say what it is"
             )
-
-
-def registry(home: Home = None, as_json: Json = False) -> None:
-    """List the registered models."""
-    with command(home, as_json) as c:
-        from pipelines.tracking import list_models
-
-        models = list_models(c.home)
-        lines = [
-            f"{model['uri']:<34} {', '.join(model['aliases']) or '-':<12} "
-            f"{datetime.fromtimestamp(model['created'] / 1000):%Y-%m-%d %H:%M}  {model['description']}"
-            for model in models
-        ]
-        c.done({"models": models}, *(lines or ["no model is registered in this home"]))
 
 
 def whois(

@@ -41,7 +41,7 @@ def command(home: Path | None, as_json: bool) -> Iterator[Command]:
     With `as_json` everything that is printed meanwhile, by libraries too, goes to stderr; the last line of stdout is
     one JSON object.
     """
-    answer = _stdout_becomes_stderr() if as_json else None
+    answer, running = _stdout_becomes_stderr() if as_json else None, None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped)
     try:
@@ -60,7 +60,8 @@ def command(home: Path | None, as_json: bool) -> Iterator[Command]:
         elif not is_trainer():  # what a trainer has to say, the run that started it says
             print(f"error: {error}", file=sys.stderr)
         try:
-            _answer(answer, {"error": str(error), "exit_code": error.exit_code})
+            found_so_far = running.result if running else {}
+            _answer(answer, {**found_so_far, "error": str(error), "exit_code": error.exit_code})
         finally:  # nobody may be there to read it: a killed run's trainer leaves all the same
             if isinstance(error, Preempted):
                 _leave(error.exit_code)

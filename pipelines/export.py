@@ -22,6 +22,7 @@ from domains.errors import SelfsightError, UsageError
 from domains.manifest import read_manifest
 from domains.store import Store
 from pipelines.checkpoint import digest_of_file
+from pipelines.evaluate import evaluations_of
 from pipelines.model_card import model_card
 from pipelines.models import Loaded, load_model, new_encoder, open_model
 
@@ -71,7 +72,7 @@ def _write(model: Path, out: Path, home: Path) -> dict[str, Any]:
     if not parity <= LARGEST_DIFFERENCE:
         raise SelfsightError(f"the exported graph is {parity:.2g} away from the model (at most {LARGEST_DIFFERENCE:g})")
     shutil.copyfile(model / "weights.safetensors", out / "weights.safetensors")
-    evaluations = evaluations_of(loaded, home)
+    evaluations = list(evaluations_of(loaded, home).values())
     about = {
         "kind": loaded.info["kind"], "recipe": loaded.info["recipe"], "contract": loaded.info["contract"],
         "input": {"name": "crops", "shape": ["batch", *crops.shape[1:]], "dtype": "float32"},
@@ -84,13 +85,6 @@ def _write(model: Path, out: Path, home: Path) -> dict[str, Any]:
     manifest = read_manifest(learned_from) if learned_from else None
     (out / "MODEL_CARD.md").write_text(model_card(loaded, evaluations, manifest, about["sha256"], parity))
     return {"parity": parity, "evaluations": len(evaluations)}
-
-
-def evaluations_of(loaded: Loaded, home: Path) -> list[dict[str, Any]]:
-    """Every evaluation of the model in a home's store."""
-    folders = sorted((Store(home).home / "store" / "evaluate").glob("*/evaluation.json"))
-    found = [json.loads(path.read_text()) for path in folders]
-    return [one for one in found if one["model"] == loaded.folder.name]
 
 
 class _Maps(nn.Module):

@@ -33,8 +33,12 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         UsageError: an input is not there.
         NothingUsable: every input was refused.
     """
-    loaded = open_model(model)
-    at_work = predictor(loaded)
+    return predict_with(predictor(open_model(model)), inputs, out, home)
+
+
+def predict_with(at_work: Predictor, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
+    """As `predict`, by a network that is loaded already."""
+    loaded = at_work.loaded
     candidates: list[Candidate] = []
     outputs: list[dict[str, Any]] = []
     for path in inputs:
@@ -47,15 +51,10 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         else:
             candidates += loaded.domain.open_inputs(path, loaded.recipe)
     out.mkdir(parents=True, exist_ok=True)
-    recordings, subjects = _apart(candidates, loaded)
-    with Progress(f"predict {loaded.recipe.name}", len(recordings) + len(subjects), unit="subjects") as progress:
-        for candidate, predict_one in [*((r, _stream) for r in recordings), *((s, _one) for s in subjects)]:
-            source = str(next(iter(candidate.images.values())))
-            try:
-                files = predict_one(candidate, at_work, out, home)
-                outputs.append({"input": source, "files": [str(file) for file in files]})
-            except Refused as refusal:
-                outputs.append({"input": source, "refused": refusal.reason})
+    wholes = whole_inputs(candidates, loaded)
+    with Progress(f"predict {loaded.recipe.name}", len(wholes), unit="subjects") as progress:
+        for candidate in wholes:
+            outputs.append(predict_one(candidate, at_work, out, home))
             progress.advance()
     if not any("files" in output for output in outputs):
         reasons = "; ".join(sorted({o["refused"] for o in outputs})) or "no image among the inputs"
@@ -63,8 +62,18 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
     return outputs
 
 
-def _apart(candidates: Sequence[Candidate], loaded: Loaded) -> tuple[list[Candidate], list[Candidate]]:
-    """The recordings, each once, that candidates are parts of, and the candidates that are no such parts."""
+def predict_one(candidate: Candidate, at_work: Predictor, out: Path, home: Path) -> dict[str, Any]:
+    """`input` with the `files` written of one subject or recording of `whole_inputs`, or why it was `refused`."""
+    source = str(next(iter(candidate.images.values())))
+    way = _one if at_work.loaded.domain.recording(candidate) is None else _stream
+    try:
+        return {"input": source, "files": [str(file) for file in way(candidate, at_work, out, home)]}
+    except Refused as refusal:
+        return {"input": source, "refused": refusal.reason}
+
+
+def whole_inputs(candidates: Sequence[Candidate], loaded: Loaded) -> list[Candidate]:
+    """The recordings, each once, that candidates are parts of, then the candidates that are no such parts."""
     recordings: dict[Path, Candidate] = {}
     subjects = []
     for candidate in candidates:
@@ -72,7 +81,7 @@ def _apart(candidates: Sequence[Candidate], loaded: Loaded) -> tuple[list[Candid
             subjects.append(candidate)
         else:
             recordings.setdefault(next(iter(whole.images.values())), whole)
-    return list(recordings.values()), subjects
+    return [*recordings.values(), *subjects]
 
 
 def _stream(recording: Candidate, predict: Predictor, out: Path, home: Path) -> list[Path]:

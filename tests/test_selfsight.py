@@ -29,18 +29,6 @@ def test_load__neither_a_model_nor_a_folder_of_one(tmp_path):
         selfsight.load(tmp_path, home=tmp_path / "home")
 
 
-def test_load_pyfunc__takes_paths_as_a_list_or_as_a_table(tmp_path, monkeypatch):
-    import pandas
-
-    asked = []
-    monkeypatch.setattr(selfsight.Handle, "predict", lambda self, inputs, out: asked.append((inputs, out)) or [])
-    model = selfsight._load_pyfunc(str(tmp_path))
-    model.predict(["a.nii.gz"], params={"out": "there"})
-    model.predict(pandas.DataFrame({"path": ["a.nii.gz"]}))
-    assert [inputs for inputs, _ in asked] == [["a.nii.gz"], ["a.nii.gz"]]
-    assert asked[0][1] == "there"
-
-
 def test_finetune__a_registered_encoder_on_ones_own_folder__in_python_and_as_a_command(tmp_path, monkeypatch):
     """The team's folder has names of its own, told in dataset.yaml, and no row of it is in the archive."""
     import os
@@ -52,7 +40,7 @@ def test_finetune__a_registered_encoder_on_ones_own_folder__in_python_and_as_a_c
     from pipelines.ingest import ingest
     from pipelines.models import open_model
     from pipelines.pretrain import pretrain
-    from pipelines.tracking import register_model
+    from pipelines.registry import register_model
 
     few = {"steps": "2", "batch_size": "2", "warmup_steps": "1"}
     domain, recipe = find_recipe("brain_tumor")

@@ -64,7 +64,8 @@ def test_import__costs_nothing_heavy():
 def test_help__names_every_command():
     done = selfsight("--help")
     assert done.returncode == 0
-    for command in ("ingest", "pretrain", "finetune", "evaluate", "register", "registry", "predict", "run", "demo"):
+    for command in ("ingest", "pretrain", "finetune", "evaluate", "register", "registry", "promote", "rollback",
+                    "lineage", "predict", "score", "run", "demo"):  # fmt: skip
         assert f" {command} " in done.stdout
 
 
