@@ -15,9 +15,8 @@ from domains.manifest import Manifest, Subject, read_manifest
 from domains.recipe import Recipe
 from domains.store import Missing, Store
 from pipelines.dataset import open_dataset
-from pipelines.drift_distance import scaled
 from pipelines.drift_figures import crop_figures, crop_names, quality_figures
-from pipelines.drift_judge import EMBEDDING, FEWEST_GROUPS, Looks, judge, leading, spread_evenly
+from pipelines.drift_judge import FEWEST_GROUPS, Looks, judge, looks_of, spread_evenly
 from pipelines.drift_picture import draw
 from pipelines.embed import embeddings
 from pipelines.ingest import take_in
@@ -108,14 +107,12 @@ def look(
     home: Path, recipe: Recipe, encoder: Path | None, manifest: Manifest, trained: Sequence[Subject],
     new: Sequence[Subject],
 ) -> Looks:  # fmt: skip
-    """What is compared: each figure by itself, and the embedding as a whole; all in deviations of the training data."""
+    """What is compared: quality figures of the manifests, figures of the crops, and embeddings."""
     names, *measured = quality_figures(trained, new)
-    names = [*names, *crop_names(manifest.contract)]
     shown = [crop_figures(home, recipe, manifest.contract, subjects) for subjects in (trained, new)]
-    mine, theirs = scaled(*(np.hstack(pair).astype(np.float64) for pair in zip(measured, shown, strict=True)))
-    places = leading(*(embeddings(encoder, home, recipe, manifest, subjects) for subjects in (trained, new)))
-    columns = [[side[:, [place]] for place in range(len(names))] for side in (mine, theirs)]
-    return Looks((*names, EMBEDDING), (*columns[0], places[0]), (*columns[1], places[1]))
+    mine, theirs = (np.hstack(pair).astype(np.float64) for pair in zip(measured, shown, strict=True))
+    seen = [embeddings(encoder, home, recipe, manifest, subjects) for subjects in (trained, new)]
+    return looks_of([*names, *crop_names(manifest.contract)], (mine, theirs), (seen[0], seen[1]))
 
 
 def _open(source: Path, recipe: Recipe, home: Path, trained: Manifest) -> tuple[Manifest, int]:

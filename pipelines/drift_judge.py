@@ -10,12 +10,12 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from domains.manifest import Subject
-from pipelines.drift_distance import Comparison, compare, group_distances
+from pipelines.drift_distance import Comparison, compare, group_distances, scaled
 
 FEWEST_GROUPS = 3
 """Training groups, so that a pseudo-new set can be compared with others."""
 COMPONENTS = 10
-"""Of the embeddings: directions in which the training subjects spread most."""
+"""Of the embeddings: directions in which all subjects spread most."""
 SITES = ("site", "scanner", "camera", "view")
 """Facts that say where an image is from; the first of these that is known of a subject counts."""
 STRANGEST = 5
@@ -33,15 +33,36 @@ class Looks:
     new: tuple[np.ndarray, ...]
 
 
+def looks_of(
+    names: Sequence[str], figures: tuple[np.ndarray, np.ndarray], embeddings: tuple[np.ndarray, np.ndarray]
+) -> Looks:
+    """Each figure by itself, in deviations of the training data, and the embedding as a whole.
+
+    Args:
+        names: F figures.
+        figures: (N, F) of the training subjects, (M, F) of the new ones.
+        embeddings: (N, E) and (M, E).
+    """
+    mine, theirs = scaled(*figures)
+    places = leading(*embeddings)
+    columns = [[side[:, [place]] for place in range(len(names))] for side in (mine, theirs)]
+    return Looks((*names, EMBEDDING), (*columns[0], places[0]), (*columns[1], places[1]))
+
+
 def leading(trained: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both (., E) -> (., `COMPONENTS`), the principal components of the training rows, each of deviation 1 there."""
-    middle, deviation = trained.mean(0), trained.std(0)
-    kept = deviation > 1e-6 * np.abs(trained).max(initial=0.0)
-    mine, theirs = ((rows[:, kept] - middle[kept]).astype(np.float64) / deviation[kept] for rows in (trained, new))
-    _, lengths, axes = np.linalg.svd(mine, full_matrices=False)
+    """Both (., E) -> (., `COMPONENTS`), the principal components of all rows together, each of deviation 1.
+
+    Together, since components of the training rows alone fit these better than any new row, and the new ones would be
+    told by that.
+    """
+    rows = np.vstack([trained, new]).astype(np.float64)
+    deviation = rows.std(0)
+    kept = deviation > 1e-6 * np.abs(rows).max(initial=0.0)
+    rows = (rows[:, kept] - rows[:, kept].mean(0)) / deviation[kept]
+    left, lengths, _ = np.linalg.svd(rows, full_matrices=False)
     count = min(COMPONENTS, int((lengths > 1e-6 * lengths.max(initial=0.0)).sum()))
-    scale = np.sqrt(len(trained)) / lengths[:count]
-    return mine @ axes[:count].T * scale, theirs @ axes[:count].T * scale
+    places = left[:, :count] * np.sqrt(len(rows))
+    return places[: len(trained)], places[len(trained) :]
 
 
 def judge(looks: Looks, trained: Sequence[Subject], new: Sequence[Subject], level: float) -> dict[str, Any]:
@@ -64,7 +85,7 @@ def judge(looks: Looks, trained: Sequence[Subject], new: Sequence[Subject], leve
         like = len({trained[i].group_id for i in mine}) >= FEWEST_GROUPS
         mine = mine if like else list(range(len(trained)))
         groups = [trained[i].group_id for i in mine], [new[i].group_id for i in theirs]
-        found = _compare(looks, mine, theirs, *groups, level / (1 + len(apart)))
+        found = compare_looks(looks, mine, theirs, *groups, level / (1 + len(apart)))
         tests.append({
             "site": site, "compared_with": site if like else ALL, "alarm": found.alarm, "p": found.p,
             "false_alarm_rate": found.false_alarm_rate, "drawn": found.drawn,
@@ -115,7 +136,7 @@ def spread_evenly(subjects: Sequence[Subject], most: int) -> list[Subject]:
     return [ordered[place] for place in sorted(chosen)]
 
 
-def _compare(
+def compare_looks(
     looks: Looks, mine: list[int], theirs: list[int], groups: Sequence[str], new_groups: Sequence[str], level: float
 ) -> Comparison:
     """These rows of both sides; a patient who is on both sides is two groups, one on each."""

@@ -86,7 +86,7 @@ def _embedding(axes: Axes, looks: Looks, new_ids: Sequence[str], strangest: Sequ
         axes.scatter(spot[0], spot[1], s=70, facecolors="none", edgecolors=ALARM, linewidths=1.1)
         axes.annotate(one["subject_id"][:SHORT], spot, xytext=(6, 4), textcoords="offset points", fontsize=7,
                       family="monospace")  # fmt: skip
-    axes.set_xlabel("embedding, component 1 (deviations of the training data)", fontsize=8)
+    axes.set_xlabel("embedding, component 1", fontsize=8)
     axes.set_ylabel("component 2", fontsize=8)
     axes.legend(frameon=False, fontsize=8)
     _plain(axes)
