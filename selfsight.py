@@ -79,7 +79,7 @@ def load(model: str | Path, *, home: str | Path | None = None) -> Handle:
 
     found = find_home(Path(home) if home is not None else None)
     prepare_environment(found)
-    from pipelines.tracking import resolve
+    from pipelines.registry import resolve
 
     return Handle(resolve(found, str(model)), found)
 

@@ -117,8 +117,8 @@ def evaluate(
     """Judge a model on subjects it has not learned from, beside a competitor that has learned nothing."""
     with command(home, as_json) as c:
         from pipelines.evaluate import evaluate as verb
+        from pipelines.registry import resolve
         from pipelines.report import write_report
-        from pipelines.tracking import resolve
 
         judged = verb(resolve(c.home, model), c.home, source=source, transductive=transductive)
         report = write_report(c.home, evaluation=judged.folder)
@@ -183,7 +183,7 @@ def predict(
     """Predict on raw files, in the files' own space."""
     with command(home, as_json) as c:
         from pipelines.predict import predict as verb
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         outputs = verb(resolve(c.home, model), inputs, out, c.home)
         lines = [f"{o['input']}: " + ", ".join(o.get("files", [])) + o.get("refused", "") for o in outputs]
@@ -199,7 +199,7 @@ def export(
     """Write a model for other tools: ONNX that was tried, safetensors, JSON, and a model card."""
     with command(home, as_json) as c:
         from pipelines.export import export as verb
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         answer = verb(resolve(c.home, model), out, c.home)
         c.done(answer, *answer["files"], f"ONNX against torch: {answer['parity']:.1e} of the largest number apart")
@@ -262,7 +262,7 @@ def _ingested(recipe: Any, source: Path, c: Command, like: str | None = None) ->
     contract = None
     if like not in (None, "none"):
         from pipelines.models import open_model
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         contract = open_model(resolve(c.home, like)).contract
     taken = verb(source, recipe, c.home, contract=contract)
@@ -299,7 +299,7 @@ def _encoder(named: str | None, recipe: Any, home: Path, data: Path | None) -> P
     if named == "none":
         return None
     if named is not None:
-        from pipelines.tracking import resolve
+        from pipelines.registry import resolve
 
         return resolve(home, named)
     from domains.store import Missing, Store

@@ -83,7 +83,7 @@ def _archive(generate: Generate, folder: Path, asked: Demo) -> Path:
 def _on_unseen(generate: Generate, model: str, pattern: str, folder: Path) -> list[str]:
     """What the model says of a file of an archive that it has not seen; beside that archive."""
     from pipelines.predict import predict
-    from pipelines.tracking import resolve
+    from pipelines.registry import resolve
 
     archive = _made_once(folder, lambda making: generate(making, UNSEEN_SUBJECTS, UNSEEN_SEED))
     home = folder.parents[1]

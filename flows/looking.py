@@ -90,7 +90,7 @@ def dataset_check(
 def registry(home: Home = None, as_json: Json = False) -> None:
     """List the registered models."""
     with command(home, as_json) as c:
-        from pipelines.tracking import list_models
+        from pipelines.registry import list_models
 
         models = list_models(c.home)
         lines = [

@@ -14,8 +14,9 @@ import numpy as np
 from domains.errors import GateRefused, NothingUsable
 from domains.head import Head
 from domains.manifest import Labels, Subject, read_manifest
+from domains.recipe import digest_of
 from domains.splits import refuse_leak, split
-from domains.store import Store
+from domains.store import STAGE_VERSIONS, Store
 from pipelines.dataset import read_labels
 from pipelines.ingest import take_in
 from pipelines.intervals import interval, pooled, summary, without_nan
@@ -23,6 +24,8 @@ from pipelines.models import Loaded, open_model, predictor
 from pipelines.progress import Progress
 from pipelines.tracking import Tracker
 
+DETAILS = "details.json"
+"""What each case tells a head that judges sets of cases, beside `evaluation.json`."""
 TRACKED_PICTURES = 6
 """Of the worst cases, in MLflow; the report has them all."""
 
@@ -45,13 +48,16 @@ class Evaluated:
         return {**self.result, "evaluation": str(self.folder)}
 
 
-def evaluate(model: Path, home: Path, *, source: Path | None = None, transductive: bool = False) -> Evaluated:
+def evaluate(
+    model: Path, home: Path, *, source: Path | None = None, held_out_of: Path | None = None, transductive: bool = False
+) -> Evaluated:
     """Judges a model case by case on labelled subjects it has not learned from.
 
     Args:
         model: a model folder.
         home: the store.
         source: any labelled folder; without it the held-out groups of the dataset the model was trained on.
+        held_out_of: folder of another model, on whose held-out groups this one is judged, so that the two compare.
         transductive: allows groups that were seen in pretraining (without labels); the result says so.
 
     Raises:
@@ -61,9 +67,11 @@ def evaluate(model: Path, home: Path, *, source: Path | None = None, transductiv
     """
     store, loaded = Store(Path(home)), open_model(model)
     if source is None:
-        manifest = read_manifest(store.path("manifest", loaded.info["lineage"]["manifest"]))
-        labels = read_labels(store, loaded.recipe, loaded.info["lineage"]["labels"])
-        parts = split(manifest.subjects, loaded.recipe.fold)
+        other = open_model(held_out_of) if held_out_of else loaded
+        manifest = read_manifest(store.path("manifest", other.info["lineage"]["manifest"]))
+        manifest.contract.check(loaded.contract, mine="the data", theirs="the model")
+        labels = read_labels(store, other.recipe, other.info["lineage"]["labels"])
+        parts = split(manifest.subjects, other.recipe.fold)
         subjects, within_group = parts.test, parts.within_group
     else:
         taken = take_in(source, loaded.recipe, store.home, contract=loaded.contract)
@@ -83,9 +91,17 @@ def evaluate(model: Path, home: Path, *, source: Path | None = None, transductiv
         "manifest": store.key("manifest", manifest.digest),
         "labels": store.key("labels", labels.digest),
         "dataset_digest": manifest.digest,
+        "judged_digest": judged_digest(loaded, subjects, labels),
     }
     folder = store.build("evaluate", key, lambda out: _evaluate(loaded, store, subjects, labels, about, key, out))
     return Evaluated(folder, json.loads((folder / "evaluation.json").read_text()), cached)
+
+
+def judged_digest(loaded: Loaded, subjects: Sequence[Subject], labels: Labels) -> str:
+    """What two evaluations must agree in to be compared: subjects, groups and labels, how they are judged, by what."""
+    judged = sorted((s.content_digest, s.group_id, labels.entries[s.subject_id]) for s in subjects)
+    head = loaded.domain.head(loaded.recipe)
+    return digest_of([STAGE_VERSIONS["evaluate"], loaded.recipe.domain, head.name, head.primary_metric, judged])
 
 
 def _refuse_seen(loaded: Loaded, subjects: Sequence[Subject], *, within_group: bool, transductive: bool) -> None:
@@ -126,7 +142,8 @@ def _evaluate(
     main = metrics[head.primary_metric]
     cases.sort(key=lambda case: float(np.nan_to_num(case["metrics"][head.ranked_by], nan=-1.0)))
     result = {
-        "schema_version": 1, "recipe": loaded.recipe.name, "model": loaded.folder.name, **about,
+        "schema_version": 1, "recipe": loaded.recipe.name, "model": loaded.folder.name,
+        "weights_sha256": loaded.info["sha256"], **about,
         "primary": head.primary_metric, "metrics": metrics,
         "ranked_by": head.ranked_by, "pooled": sorted(of_set),
         "half_width": (main["high"] - main["low"]) / 2,
@@ -135,6 +152,12 @@ def _evaluate(
         "summary": head.summarise(details), "cases": cases, "seconds": time.monotonic() - started,
     }  # fmt: skip
     _track(loaded, store, result, out, key)
+    if (
+        head.primary_metric in of_set
+    ):  # what its figures are computed from, so that two models can be compared on the same resamples
+        of_cases = zip(subjects, details, strict=True)
+        kept = [{"subject_id": s.subject_id, "group_id": s.group_id, "detail": detail} for s, detail in of_cases]
+        (out / DETAILS).write_text(json.dumps(without_nan(kept)))
     (out / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1))
     return {"primary": main}
 

@@ -18,7 +18,7 @@ from pipelines.dataset import open_dataset
 from pipelines.models import open_model, predictor
 from pipelines.next import Suggestion
 from pipelines.progress import Progress
-from pipelines.tracking import list_models, resolve
+from pipelines.registry import list_models, resolve
 
 README = "README.txt"
 Guess = Callable[[Path], Prediction]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domains.manifest import Manifest
-from pipelines.intervals import interval
+from pipelines.intervals import interval, without_nan
 from pipelines.models import Loaded
 from pipelines.report_data import flat, words
 
@@ -24,7 +24,7 @@ MOST_SUBGROUPS = 8
 
 def model_card(
     loaded: Loaded, evaluations: Sequence[Mapping[str, Any]], manifest: Manifest | None, digests: Mapping[str, str],
-    parity: float,
+    parity: float | None = None,
 ) -> str:  # fmt: skip
     """Markdown after Mitchell et al. 2019, Model Cards for Model Reporting, doi:10.1145/3287560.3287596.
 
@@ -33,14 +33,14 @@ def model_card(
         evaluations: `evaluation.json` of each of its evaluations.
         manifest: what it learned from, where the home has it still.
         digests: file -> sha256.
-        parity: of the ONNX graph, see `export`.
+        parity: of the ONNX graph, see `export`; None: there is no graph.
     """
-    recipe, lineage, contract = loaded.recipe, loaded.info["lineage"], loaded.contract
+    recipe, lineage = loaded.recipe, loaded.info["lineage"]
     classes = ", ".join(getattr(recipe.data, "label_classes", ())) or "none"
     what = "model" if loaded.info["kind"] == "model" else "encoder, pretrained without labels"
     limits = LIMITS.get(recipe.domain, "Research software.")
     if not evaluations:
-        limits += " **It was not evaluated in the home it was exported from.**"
+        limits += " **It was not evaluated in the home it comes from.**"
     sections = {
         f"Model card: {recipe.name}": [
             f"A {recipe.size} {recipe.encoder} {what}, objective `{recipe.objective}`, head `{recipe.head}`.",
@@ -64,14 +64,20 @@ def model_card(
         "Judged": [_judged(one) for one in evaluations] or ["Not evaluated."],
         "Files": [
             *(f"- `{name}` sha256 `{digest}`" for name, digest in digests.items()),
-            f"- ONNX Runtime's numbers differ from torch's by {parity:.1e} of the largest at most; crops of "
-            f"{' x '.join(map(str, contract.crop_shape))}.",
+            *_graph(loaded, parity),
         ],
     }  # fmt: skip
     parts = [
         f"{'#' if n == 0 else '##'} {title}\n\n" + "\n".join(lines) for n, (title, lines) in enumerate(sections.items())
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _graph(loaded: Loaded, parity: float | None) -> list[str]:
+    if parity is None:
+        return []
+    crops = " x ".join(map(str, loaded.contract.crop_shape))
+    return [f"- ONNX Runtime's numbers differ from torch's by {parity:.1e} of the largest at most; crops of {crops}."]
 
 
 def _input(loaded: Loaded) -> str:
@@ -88,13 +94,13 @@ def _archive(loaded: Loaded, manifest: Manifest | None) -> list[str]:
     groups = {*lineage.get("label_groups", ()), *lineage.get("pretrain_groups", ())}
     seen = [subject for subject in manifest.subjects if subject.group_id in groups]
     lines = [f"- {len(seen)} cases of {len({s.group_id for s in seen})} groups are listed there still."]
-    for name, column in _subgroups([subject.facts for subject in seen]).items():
+    for name, column in subgroups([subject.facts for subject in seen]).items():
         counts = Counter(column)
         lines.append(f"- {name}: " + ", ".join(f"{word} {counts[word]}" for word in sorted(counts)) + ".")
     return lines
 
 
-def _subgroups(facts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def subgroups(facts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Facts that divide the cases into a few subgroups (site, view, sex, age): name -> each case's word."""
     flattened = [dict(flat(fact)) for fact in facts]
     names = dict.fromkeys(name for fact in flattened for name in fact if isinstance(fact[name], str))
@@ -110,25 +116,25 @@ def _judged(evaluation: Mapping[str, Any]) -> str:
     about = f"{len(cases)} cases of {groups} groups, {where.get(evaluation['kind'], evaluation['kind'])}, dataset "
     about += f"`{evaluation['dataset_digest'][:16]}`; 95 % intervals over groups:"
     lines = [about, "", f"| metric | this model | {trivial['name']} |", "| --- | ---: | ---: |"]  # fmt: skip
-    for name, figure in evaluation["metrics"].items():
-        lines.append(f"| {name} | {_figure(figure)} | {_figure(trivial['metrics'].get(name))} |")
+    for name, mine in evaluation["metrics"].items():
+        lines.append(f"| {name} | {figure(mine)} | {figure(trivial['metrics'].get(name))} |")
     metric = evaluation["ranked_by"]
-    subgroups = _subgroups([case["facts"] for case in cases])
-    if subgroups:
+    columns = subgroups([case["facts"] for case in cases])
+    if columns:
         lines += ["", "| subgroup | cases | mean " + metric + " |", "| --- | ---: | ---: |"]
-    for name, column in subgroups.items():
+    for name, column in columns.items():
         for word in sorted(set(column)):
-            mine = [case for case, one in zip(cases, column, strict=True) if one == word]
-            scores = [math.nan if case["metrics"][metric] is None else case["metrics"][metric] for case in mine]
-            figure = interval(scores, [case["group_id"] for case in mine])
-            shown = {part: None if math.isnan(value) else value for part, value in figure.items()}
-            lines.append(f"| {name}: {word} | {len(mine)} | {_figure(shown)} |")
+            inside = [case for case, one in zip(cases, column, strict=True) if one == word]
+            scores = [math.nan if case["metrics"][metric] is None else case["metrics"][metric] for case in inside]
+            found = without_nan(interval(scores, [case["group_id"] for case in inside]))
+            lines.append(f"| {name}: {word} | {len(inside)} | {figure(found)} |")
     return "\n".join([*lines, ""])
 
 
-def _figure(figure: Mapping[str, Any] | None) -> str:
-    if not figure or figure.get("mean") is None:
+def figure(found: Mapping[str, Any] | None) -> str:
+    """A figure with its interval and the number of its cases, in words."""
+    if not found or found.get("mean") is None:
         return "undefined"
-    if figure.get("low") is None:
-        return f"{figure['mean']:.3f} (n={figure['n']})"
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n={figure['n']})"
+    if found.get("low") is None:
+        return f"{found['mean']:.3f} (n={found['n']})"
+    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f}, n={found['n']})"

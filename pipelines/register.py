@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from domains.errors import UsageError
+from domains.manifest import read_manifest
 from domains.store import Store
-from pipelines.checkpoint import read_model
-from pipelines.tracking import register_model
+from pipelines.model_card import figure, model_card
+from pipelines.models import Loaded, open_model
+from pipelines.registry import register_model
 
 
 @dataclass(frozen=True)
@@ -35,26 +37,37 @@ def register(evaluation: Path, home: Path) -> Registered:
     model = store.get("finetune", result["model"])
     if model is None:
         raise UsageError(f"model {result['model']} is no longer in the store; train it again")
-    _, info = read_model(model)
+    loaded = open_model(model)
     name = result["recipe"].replace("_", "-")
-    lineage = _lineage_tags(info) | {"evaluation": Path(evaluation).name}
     main = result["metrics"][result["primary"]]
-    figures = f"{result['primary']} {main['mean']:.3f} (n={main['n']}"
-    figures += ")" if main["low"] is None else f", {main['low']:.3f} to {main['high']:.3f})"
+    figures = {"primary": result["primary"], **{part: str(main[part]) for part in ("mean", "low", "high", "n")}}
     encoder_uri = None
-    encoder = store.get("pretrain", info["lineage"]["encoder"] or "")
-    if encoder is not None:
-        _, encoder_info = read_model(encoder)
+    folder = store.get("pretrain", loaded.info["lineage"]["encoder"] or "")
+    if folder is not None:
+        encoder = open_model(folder)
         encoder_uri = register_model(
-            store.home, f"{name}-encoder", encoder,
-            run_id=_run_id(store, f"pretrain-{encoder.name}"), alias="challenger", tags=_lineage_tags(encoder_info),
-            description=f"{encoder_info['recipe']['objective']} encoder of {result['recipe']}",
+            store.home, encoder_name(name), folder, run_id=_run_id(store, f"pretrain-{folder.name}"),
+            alias="challenger", tags=_lineage_tags(encoder.info), card=_card(encoder, [], store),
+            description=f"{encoder.info['recipe']['objective']} encoder of {result['recipe']}",
         )  # fmt: skip
     uri = register_model(
         store.home, name, model, run_id=_run_id(store, f"evaluate-{Path(evaluation).name}"), alias="challenger",
-        tags=lineage, description=f"{result['recipe']}: {figures} on {result['kind']} groups",
+        tags=_lineage_tags(loaded.info) | {"evaluation": Path(evaluation).name} | figures,
+        description=f"{result['recipe']}: {result['primary']} {figure(main)} on {result['kind']} groups",
+        card=_card(loaded, [result], store),
     )  # fmt: skip
     return Registered(uri, encoder_uri)
+
+
+def encoder_name(name: str) -> str:
+    """The registry's name of the encoders that the models of a name start from."""
+    return f"{name}-encoder"
+
+
+def _card(loaded: Loaded, evaluations: list[dict[str, Any]], store: Store) -> str:
+    learned_from = store.get("manifest", loaded.info["lineage"].get("manifest") or "")
+    manifest = read_manifest(learned_from) if learned_from else None
+    return model_card(loaded, evaluations, manifest, {"weights.safetensors": loaded.info["sha256"]})
 
 
 def _run_id(store: Store, run: str) -> str | None:

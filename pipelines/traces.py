@@ -10,7 +10,7 @@ from typing import Any
 
 from domains.erased import Seen
 from domains.store import Store, write_atomically
-from pipelines.tracking import list_models, resolve
+from pipelines.registry import list_models, resolve
 
 ROLES = ("label_groups", "pretrain_groups", "probed_groups")
 """Lists of groups in a model's lineage."""

@@ -1,4 +1,4 @@
-"""MLflow behind the journal: runs that survive its absence, and the model registry. The only importer of mlflow."""
+"""MLflow behind the journal: runs that survive its absence. With `registry.py` the only importer of mlflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -16,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from domains.errors import Preempted, UsageError
+from domains.errors import Preempted
 from domains.store import locked, write_atomically
-from pipelines.checkpoint import Damaged, read_model
 from pipelines.journal import Journal, records
 
 if TYPE_CHECKING:
@@ -227,7 +225,7 @@ def _make_run(mlflow: MlflowClient, run: dict[str, Any], home: Path) -> str:
     """The id of the run with our token: made, unless a try that was killed has made it."""
     from mlflow.entities import Dataset, DatasetInput, Param
 
-    experiment = _experiment(mlflow, run["experiment"], home)
+    experiment = experiment_id(mlflow, run["experiment"], home)
     found = mlflow.search_runs([experiment], f"tags.`selfsight.token` = '{run['token']}'", max_results=1)
     if found:
         run_id = str(found[0].info.run_id)
@@ -243,7 +241,8 @@ def _make_run(mlflow: MlflowClient, run: dict[str, Any], home: Path) -> str:
     return run_id
 
 
-def _experiment(mlflow: MlflowClient, name: str, home: Path) -> str:
+def experiment_id(mlflow: MlflowClient, name: str, home: Path) -> str:
+    """The id of the experiment of that name; made where there is none, a local one with its artifacts in the home."""
     with locked(Path(home) / "locks" / "mlflow"):
         if found := mlflow.get_experiment_by_name(name):
             return str(found.experiment_id)
@@ -271,120 +270,6 @@ def _send_other(mlflow: MlflowClient, run_id: str, record: dict[str, Any], folde
         mlflow.update_run(run_id, status="RUNNING")
     elif record["kind"] == "status":
         mlflow.set_terminated(run_id, record["status"], record["time"])
-
-
-def register_model(
-    home: Path, name: str, model_folder: Path, *, run_id: str | None, alias: str | None, tags: Mapping[str, str],
-    description: str,
-) -> str:  # fmt: skip
-    """A model folder as a new version of `name`: "models:/name/3". It loads with pickles off.
-
-    The same weights twice give the version there is, untouched, aliases included.
-
-    Args:
-        run_id: the MLflow run it came from; a run of its own is made where there is none.
-        alias: given to the new version, taken from the one that had it.
-    """
-    _, info = read_model(model_folder)
-    mlflow = client(home)
-    with locked(Path(home) / "locks" / "registry"), tempfile.TemporaryDirectory() as scratch:
-        for version in mlflow.search_model_versions(f"name = '{name}'"):
-            if version.tags.get("weights_sha256") == info["sha256"]:
-                return f"models:/{name}/{version.version}"
-        if run_id is None:
-            run_id = mlflow.create_run(_experiment(mlflow, name, home), run_name="register").info.run_id
-            mlflow.set_terminated(run_id)
-        _write_pyfunc(model_folder, Path(scratch) / "model")
-        mlflow.log_artifacts(run_id, str(Path(scratch) / "model"), f"models/{name}")
-        if not mlflow.search_registered_models(f"name = '{name}'"):
-            mlflow.create_registered_model(name)
-        source = f"{mlflow.get_run(run_id).info.artifact_uri}/models/{name}"
-        given = {key: value[:LONGEST_TAG] for key, value in tags.items()} | {"weights_sha256": info["sha256"]}
-        made = mlflow.create_model_version(name, source, run_id, tags=given, description=description)
-        if alias:
-            mlflow.set_registered_model_alias(name, alias, made.version)
-    return f"models:/{name}/{made.version}"
-
-
-def _write_pyfunc(model_folder: Path, target: Path) -> None:
-    """MLflow's own format around a model folder: `mlflow.pyfunc.load_model` calls `selfsight._load_pyfunc`."""
-    from importlib.metadata import version
-
-    import mlflow.pyfunc
-
-    packages = [f"{name}=={version(name)}" for name in ("torch", "safetensors", "monai")]
-    mlflow.pyfunc.save_model(
-        str(target), loader_module="selfsight", data_path=str(model_folder), pip_requirements=packages
-    )
-
-
-def resolve(home: Path, reference: str | Path) -> Path:
-    """The model folder of "models:/name@alias", "models:/name/3", "models:/name" (the newest), or a folder's path.
-
-    Raises:
-        UsageError: there is none; the text names those there are.
-        Damaged: the weights are not those that were registered.
-    """
-    text = str(reference)
-    if not text.startswith("models:/"):
-        if not (Path(text) / "model.json").is_file():
-            raise UsageError(f"{text} is not a model folder (it has no model.json). {_known(home)}")
-        return Path(text)
-    name, _, alias = text.removeprefix("models:/").partition("@")
-    name, _, number = name.partition("/")
-    found = [m for m in list_models(home) if m["name"] == name]
-    chosen = [m for m in found if (alias in m["aliases"] if alias else number in (str(m["version"]), ""))]
-    if not chosen:
-        raise UsageError(f"there is no {text} in the registry. {_known(home)}")
-    return _fetch(home, chosen[-1])
-
-
-def _fetch(home: Path, model: dict[str, Any]) -> Path:
-    """Where the artifacts of a version are on this disk: in place for a local registry, else a copy in the home."""
-    mlflow = client(home)
-    import mlflow.artifacts as artifacts
-
-    uri = mlflow.get_model_version_download_uri(model["name"], str(model["version"]))
-    if uri.startswith("file:"):
-        place = Path(artifacts.download_artifacts(uri))
-    else:
-        place = Path(home) / "registry" / model["name"] / f"{model['version']}-{model['tags']['weights_sha256'][:12]}"
-        with locked(Path(home) / "locks" / "registry"):
-            if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-                    got = artifacts.download_artifacts(uri, dst_path=scratch, tracking_uri=tracking_uri(home))
-                    os.rename(got, place)
-    folder = next(file.parent for file in sorted(place.rglob("model.json")))
-    if json.loads((folder / "model.json").read_text())["sha256"] != model["tags"]["weights_sha256"]:
-        raise Damaged(f"{model['uri']}: {folder} does not hold the weights that were registered")
-    return folder
-
-
-def list_models(home: Path) -> list[dict[str, Any]]:
-    """Every registered version, by name, oldest first: name, version, uri, aliases, tags, run_id, description, ..."""
-    if tracked_inside(home) and not (Path(home) / "mlflow.db").exists():
-        return []
-    mlflow = client(home)
-    aliases = {model.name: model.aliases for model in mlflow.search_registered_models(max_results=1000)}
-    versions = [
-        {
-            "name": v.name, "version": int(v.version), "uri": f"models:/{v.name}/{v.version}",
-            "aliases": sorted(alias for alias, at in aliases[v.name].items() if str(at) == str(v.version)),
-            "tags": dict(v.tags), "run_id": v.run_id, "description": v.description or "",
-            "created": v.creation_timestamp,
-        }
-        for v in mlflow.search_model_versions()
-    ]  # fmt: skip
-    return sorted(versions, key=lambda v: (v["name"], v["version"]))
-
-
-def _known(home: Path) -> str:
-    models = list_models(home)
-    known = [m["uri"] for m in models] + [f"models:/{m['name']}@{alias}" for m in models for alias in m["aliases"]]
-    return (
-        f"The registry has: {', '.join(known)}" if known else "The registry is empty: `selfsight register` adds to it"
-    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -52,7 +52,7 @@ def test_finetune__a_registered_encoder_on_ones_own_folder__in_python_and_as_a_c
     from pipelines.ingest import ingest
     from pipelines.models import open_model
     from pipelines.pretrain import pretrain
-    from pipelines.tracking import register_model
+    from pipelines.registry import register_model
 
     few = {"steps": "2", "batch_size": "2", "warmup_steps": "1"}
     domain, recipe = find_recipe("brain_tumor")

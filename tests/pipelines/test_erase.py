@@ -31,8 +31,9 @@ from pipelines.ingest import ingest
 from pipelines.models import open_model
 from pipelines.pretrain import pretrain
 from pipelines.register import register
+from pipelines.registry import resolve
 from pipelines.report import write_report
-from pipelines.tracking import resolve, sync
+from pipelines.tracking import sync
 
 PATIENTS = 14
 SMALL = {"data.max_crop": "32", "objective": "mae", "finetune.steps": "2", "pretrain.steps": "2"} | {

@@ -27,7 +27,7 @@ from pipelines.hand_out import README, hand_out
 from pipelines.ingest import ingest
 from pipelines.next import next_groups
 from pipelines.pretrain import pretrain, pretrain_key
-from pipelines.tracking import register_model
+from pipelines.registry import register_model
 
 
 @pytest.fixture(scope="module")

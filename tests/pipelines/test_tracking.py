@@ -19,7 +19,8 @@ import torch
 from domains.errors import UsageError
 from pipelines import tracking
 from pipelines.checkpoint import Damaged, read_model, write_model
-from pipelines.tracking import Tracker, client, list_models, register_model, resolve, sync, tracking_uri
+from pipelines.registry import list_models, register_model, resolve
+from pipelines.tracking import Tracker, client, sync, tracking_uri
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from pipelines.models import load_model, open_model
 from pipelines.predict import predict
 from pipelines.pretrain import Trained, pretrain
 from pipelines.register import register
-from pipelines.tracking import resolve
+from pipelines.registry import resolve
 
 
 @dataclass
