@@ -17,6 +17,7 @@ from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
 from flows.stopping import die_with_parent
+from flows.sync import sync
 
 app = typer.Typer(
     name="selfsight",
@@ -242,6 +243,7 @@ app.command()(looking.recipes)
 app.command()(looking.registry)
 app.command()(looking.whois)
 app.command()(looking.ui)
+app.command()(sync)
 dataset = typer.Typer(help="Look at a source folder before any work.", no_args_is_help=True)
 dataset.command("check")(looking.dataset_check)
 app.add_typer(dataset, name="dataset")

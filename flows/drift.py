@@ -27,7 +27,7 @@ def drift(
 
         if _is_model(trained):
             from pipelines.models import open_model
-            from pipelines.tracking import resolve
+            from pipelines.registry import resolve
 
             model = resolve(c.home, trained)
             found = verb(open_model(model).recipe, c.home, source=source, model=model, level=level)

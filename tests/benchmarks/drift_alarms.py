@@ -25,7 +25,7 @@ from domains.recipe import Recipe
 from domains.store import Store
 from pipelines import drift_distance, embed
 from pipelines.dataset import open_dataset, subject_entries
-from pipelines.drift_distance import compare, pseudo_new
+from pipelines.drift_distance import pseudo_new
 from pipelines.drift_figures import _of_all, crop_names, quality_figures
 from pipelines.drift_judge import EMBEDDING, Looks, compare_looks, looks_of
 from pipelines.ingest import ingest
@@ -144,10 +144,11 @@ def other_way(distances: Sequence[Distance], new: np.ndarray) -> bool:
 
 
 def steps(column: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(B, N) distance of the two distribution functions at every value."""
+    """(B, N) distance of the two distribution functions at every value; 0 before the last of equal ones."""
     order = np.argsort(column)
+    last = np.append(np.diff(column[order]) > 0, True)
     sides = [side[:, order].cumsum(1) / side.sum(1, keepdims=True) for side in (a, b)]
-    return np.abs(sides[0] - sides[1])
+    return np.abs(sides[0] - sides[1]) * last
 
 
 def frechet(rows: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
