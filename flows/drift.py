@@ -49,10 +49,9 @@ def said(result: dict[str, Any]) -> list[str]:
         alarm = "ALARM" if test["alarm"] else "no alarm"
         groups = f"{test['new']['groups']} groups against {test['trained']['groups']}"
         lines.append(f"{_name(test)}: {alarm} (p {test['p']:.3g}, {groups})")
-        lines += [
-            f"  {one['name']}: {one['value']:.3f}, usually {one['usual']:.3f}, alarm from {one['threshold']:.3f}"
-            for one in _over(test)
-        ]
+        for one in _over(test):
+            limits = f"usually {one['usual']:.3f}, alarm from {one['threshold']:.3f}"
+            lines.append(f"  {one['name']}: distance {one['value']:.3f}, {limits}")
     lines += [
         f"strange: {one['subject_id']}, {one['deviations']:+.1f} deviations in {one['by']}"
         for one in result["strangest"]

@@ -102,16 +102,17 @@ def _within(distances: np.ndarray, a: np.ndarray) -> np.ndarray:
     return total / np.maximum(count * (count - 1), 1)
 
 
-def compare(distances: Mapping[str, np.ndarray], new: np.ndarray, level: float) -> Comparison:
+def compare(families: Sequence[Mapping[str, np.ndarray]], new: np.ndarray, level: float) -> Comparison:
     """Compares new with training groups by several distances at once, at one false alarm rate for all of them.
 
     Pseudo-new sets of as many groups are drawn from the training groups, without replacement, and compared with the
-    groups that are left. Each statistic is put on the scale of its own pseudo-new sets (mean 0, deviation 1), and the
-    limit is a quantile of the largest of them, so that many statistics do not give many alarms. Where there are few
+    groups that are left. Each statistic is put on the scale of its own pseudo-new sets (mean 0, deviation 1), the
+    largest of a family on that of the family (its own limit is 1), and the limit is a quantile of the largest of all:
+    many statistics do not give many alarms, and a family of many does not drown a family of one. Where there are few
     training groups, a pseudo-new set has at most a third of them, and the new set is looked at in parts of that size.
 
     Args:
-        distances: name -> (G, G) over new and training groups together, see `group_distances`.
+        families: of statistics, each name -> (G, G) over new and training groups together, see `group_distances`.
         new: (G,) bool; at least one, and at least three others.
         level: the false alarm rate asked for.
 
@@ -124,24 +125,28 @@ def compare(distances: Mapping[str, np.ndarray], new: np.ndarray, level: float) 
     generator = np.random.default_rng(SEED)
     count = max(1, min(int(new.sum()), len(trained) // LARGEST_SHARE))
     drawn = pseudo_new(trained, len(new), count, generator)
-    rest = ~new & ~drawn
     looks, references = _looks(new, trained, count, generator)
-    usual, spread, pseudo, seen = [], [], [], []
-    for matrix in distances.values():
-        values = energy(matrix, drawn, rest)
-        usual.append(float(values.mean()))
-        spread.append(float(values.std()) or 1.0)
-        pseudo.append((values - usual[-1]) / spread[-1])
-        seen.append(float(energy(matrix, looks, references).mean()))
-    largest = np.sort(np.max(pseudo, axis=0))
-    rate = max(level, 1 / (len(largest) + 1))
-    limit = float(largest[math.ceil((1 - rate) * (len(largest) + 1) - 1e-9) - 1])
-    statistics = tuple(
-        Statistic(name, value, mean, mean + deviation * limit)
-        for name, value, mean, deviation in zip(distances, seen, usual, spread, strict=True)
-    )
-    strongest = max((value - mean) / deviation for value, mean, deviation in zip(seen, usual, spread, strict=True))
+    rate = max(level, 1 / (len(drawn) + 1))
+    largest, strongest = np.full(len(drawn), -np.inf), -np.inf
+    found: list[tuple[str, float, float, float]] = []
+    for family in families:
+        pseudo = np.array([energy(matrix, drawn, ~new & ~drawn) for matrix in family.values()])
+        seen = np.array([energy(matrix, looks, references).mean() for matrix in family.values()])
+        usual, spread = pseudo.mean(1), pseudo.std(1)
+        spread[spread == 0] = 1.0
+        peaks = ((pseudo - usual[:, None]) / spread[:, None]).max(0)
+        spread *= max(_limit(peaks, rate), 1e-9)
+        largest = np.maximum(largest, ((pseudo - usual[:, None]) / spread[:, None]).max(0))
+        strongest = max(strongest, ((seen - usual) / spread).max())
+        found += zip(family, seen.tolist(), usual.tolist(), spread.tolist(), strict=True)
+    limit = _limit(largest, rate)
+    statistics = tuple(Statistic(name, value, mean, mean + unit * limit) for name, value, mean, unit in found)
     return Comparison(statistics, rate, float(((largest >= strongest).sum() + 1) / (len(largest) + 1)), count)
+
+
+def _limit(values: np.ndarray, rate: float) -> float:
+    """What one more value of the same distribution exceeds with the chance `rate` at most."""
+    return float(np.sort(values)[math.ceil((1 - rate) * (len(values) + 1) - 1e-9) - 1])
 
 
 def pseudo_new(trained: np.ndarray, groups: int, count: int, generator: np.random.Generator) -> np.ndarray:

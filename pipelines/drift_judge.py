@@ -147,4 +147,6 @@ def compare_looks(
     distances = {}
     for name, trained, new in zip(looks.names, looks.trained, looks.new, strict=True):
         distances[name] = group_distances(np.vstack([trained[mine], new[theirs]]), index)
-    return compare(distances, fresh, level)
+    figures = {name: matrix for name, matrix in distances.items() if name != EMBEDDING}
+    families = [family for family in (figures, {EMBEDDING: distances[EMBEDDING]}) if family]
+    return compare(families, fresh, level)

@@ -45,15 +45,27 @@ def test_group_distances__a_group_counts_once_however_many_subjects_it_has():
 def test_compare__nothing_changed_gives_no_more_alarms_than_promised(monkeypatch):
     monkeypatch.setattr(drift_distance, "DRAWS", 99)
     new = np.arange(36) >= 30
-    found = [compare(matrices(correlated(36, seed)), new, 0.05) for seed in range(120)]
+    found = [compare([matrices(correlated(36, seed))], new, 0.05) for seed in range(120)]
     alarms = np.mean([one.alarm for one in found])
     assert alarms <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
     assert all(one.alarm == (one.p <= 0.05) for one in found)
     alone = np.mean([
-        any(compare({name: m}, new, 0.05).alarm for name, m in matrices(correlated(36, seed)).items())
+        any(compare([{name: m}], new, 0.05).alarm for name, m in matrices(correlated(36, seed)).items())
         for seed in range(40)
     ])  # fmt: skip
     assert alone > 0.1, "six statistics with a limit each would alarm far more often: the joint limit does something"
+
+
+def test_compare__a_family_of_one_is_not_drowned_by_a_family_of_many():
+    hits = {"together": 0, "apart": 0}
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        rows, new = np.exp(generator.normal(size=(50, 30))), np.arange(50) >= 40
+        alone = generator.normal(size=(50, 1)) + new[:, None] * 1.2
+        many, one = matrices(rows), {"one": group_distances(alone, np.arange(50))}
+        hits["together"] += compare([many | one], new, 0.05).alarm
+        hits["apart"] += compare([many, one], new, 0.05).alarm
+    assert hits["apart"] >= hits["together"] + 3
 
 
 @pytest.mark.parametrize("groups, shift", [(3, 2.5), (10, 1.3), (20, 1.3)])
@@ -62,26 +74,26 @@ def test_compare__a_planted_shift_is_found_and_named(groups, shift):
     for seed in range(10):
         rows, new = correlated(40 + groups, seed), np.arange(40 + groups) >= 40
         rows[new, 1] += shift
-        found = compare(matrices(rows), new, 0.05)
+        found = compare([matrices(rows)], new, 0.05)
         hits += found.alarm and max(found.statistics, key=lambda s: s.value - s.threshold).name == "1"
     assert hits >= 8
 
 
 def test_compare__so_few_groups_that_the_rate_cannot_be_kept():
     rows = np.array([[0.0], [1.0], [2.0], [30.0]])
-    found = compare(matrices(rows), np.array([False, False, False, True]), 0.05)
+    found = compare([matrices(rows)], np.array([False, False, False, True]), 0.05)
     assert (found.false_alarm_rate, found.p, found.alarm, found.drawn) == (0.25, 0.25, True, 1)
     rows[3] = 1.5
-    assert not compare(matrices(rows), np.array([False, False, False, True]), 0.05).alarm
+    assert not compare([matrices(rows)], np.array([False, False, False, True]), 0.05).alarm
     with pytest.raises(ValueError, match="at least three"):
-        compare(matrices(rows[1:]), np.array([False, False, True]), 0.05)
+        compare([matrices(rows[1:])], np.array([False, False, True]), 0.05)
 
 
 def test_compare__many_new_groups_are_looked_at_in_parts():
     rows, new = correlated(9 + 40, 0), np.arange(49) >= 9
-    assert compare(matrices(rows), new, 0.05).drawn == 3
+    assert compare([matrices(rows)], new, 0.05).drawn == 3
     rows[new] += 4
-    assert compare(matrices(rows), new, 0.05).alarm
+    assert compare([matrices(rows)], new, 0.05).alarm
 
 
 def test_pseudo_new__all_there_are_or_many_of_the_right_size():
