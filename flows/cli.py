@@ -11,6 +11,7 @@ import typer
 
 from domains.errors import UsageError
 from flows import looking
+from flows.drift import drift
 from flows.erase import erase
 from flows.generate import generate
 from flows.lineage import lineage, registry
@@ -20,6 +21,7 @@ from flows.output import Command, command
 from flows.promote import promote, rollback
 from flows.score import score
 from flows.stopping import die_with_parent
+from flows.sync import sync
 
 app = typer.Typer(
     name="selfsight",
@@ -252,6 +254,7 @@ app.command("next")(next_to_label)
 app.command()(promote)
 app.command()(rollback)
 app.command()(score)
+app.command()(drift)
 app.command()(erase)
 app.command()(generate)
 app.command()(looking.doctor)
@@ -260,6 +263,7 @@ app.command()(registry)
 app.command()(lineage)
 app.command()(looking.whois)
 app.command()(looking.ui)
+app.command()(sync)
 dataset = typer.Typer(help="Look at a source folder before any work.", no_args_is_help=True)
 dataset.command("check")(looking.dataset_check)
 app.add_typer(dataset, name="dataset")
