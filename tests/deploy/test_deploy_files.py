@@ -131,7 +131,7 @@ def test_dockerfile__copies_every_package_and_no_secret():
 def test_secrets__the_example_holds_none():
     assert {"PREFECT_AUTH_STRING", "POSTGRES_PASSWORD", "AWS_SECRET_ACCESS_KEY", "MLFLOW_ADMIN_PASSWORD"} < set(SECRETS)
     literal = re.compile(
-        r"(?i)(?:password|secret|secret_?key|access_?key|token|auth_string)\"?[:=] *\"?(\w[^\s\"]{5,})"
+        r"(?i)(?:password|secret|secret_?key|access_?key|token|auth_string)\"?[:=] *\"?(\w[^\s\",]{5,})"
     )
     assert literal.search("POSTGRES_PASSWORD: hunter2") and not literal.search(
         "POSTGRES_PASSWORD: ${POSTGRES_PASSWORD}"
