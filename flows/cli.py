@@ -55,6 +55,7 @@ def ingest(
 def pretrain(
     recipe: RecipeName,
     data: Data = None,
+    continued: Annotated[bool, typer.Option("--continue", help="Start from the weights of this recipe's last encoder; if it saw the same data, it is the answer.")] = False,  # noqa: E501
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
     epochs: Epochs = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
@@ -67,7 +68,7 @@ def pretrain(
             return c.done(*estimate_training("pretrain", wanted, c.home))
         from pipelines.pretrain import pretrain as verb
 
-        _trained("pretrain", wanted, verb(wanted, c.home, data=data), c)
+        _trained("pretrain", wanted, verb(wanted, c.home, data=data, continued=continued), c)
 
 
 @app.command()
