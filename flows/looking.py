@@ -116,7 +116,7 @@ def whois(
 
 
 def ui(home: Home = None, as_json: Json = False) -> None:
-    """Open MLflow's and Prefect's pages on loopback until Ctrl-C."""
+    """Open the index of reports, MLflow's and Prefect's pages on loopback until Ctrl-C."""
     with command(home, as_json) as c:
         from flows.pages import show_pages
 
