@@ -11,6 +11,7 @@ import typer
 
 from domains.errors import UsageError
 from flows import looking
+from flows.drift import drift
 from flows.erase import erase
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
@@ -235,6 +236,7 @@ def demo(
 
 
 app.command("next")(next_to_label)
+app.command()(drift)
 app.command()(erase)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
