@@ -16,6 +16,7 @@ from flows.erase import erase
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
+from flows.schedule import schedule
 from flows.stopping import die_with_parent
 
 app = typer.Typer(
@@ -238,6 +239,7 @@ def demo(
 app.command("next")(next_to_label)
 app.command()(drift)
 app.command()(erase)
+app.command()(schedule)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(looking.registry)
