@@ -11,10 +11,12 @@ import typer
 
 from domains.errors import UsageError
 from flows import looking
+from flows.drift import drift
 from flows.erase import erase
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
+from flows.schedule import schedule
 from flows.stopping import die_with_parent
 
 app = typer.Typer(
@@ -55,6 +57,7 @@ def ingest(
 def pretrain(
     recipe: RecipeName,
     data: Data = None,
+    continued: Annotated[bool, typer.Option("--continue", help="Start from the weights of this recipe's last encoder; if it saw the same data, it is the answer.")] = False,  # noqa: E501
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
     epochs: Epochs = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
@@ -67,7 +70,7 @@ def pretrain(
             return c.done(*estimate_training("pretrain", wanted, c.home))
         from pipelines.pretrain import pretrain as verb
 
-        _trained("pretrain", wanted, verb(wanted, c.home, data=data), c)
+        _trained("pretrain", wanted, verb(wanted, c.home, data=data, continued=continued), c)
 
 
 @app.command()
@@ -234,7 +237,9 @@ def demo(
 
 
 app.command("next")(next_to_label)
+app.command()(drift)
 app.command()(erase)
+app.command()(schedule)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(looking.registry)

@@ -48,7 +48,7 @@ def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterat
     with open(_lock(home, "users"), "a") as users:
         with _mutex(home, stopping):
             fcntl.flock(users, fcntl.LOCK_SH)
-            url = _running(home) or _start(home, stopping)
+            url = running(home) or _start(home, stopping)
         try:
             yield url
         finally:
@@ -83,7 +83,7 @@ def serve(home: Path) -> None:
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app = create_app(ephemeral=True)
+    app = create_app()  # one that is called ephemeral never runs a schedule
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
 
@@ -116,7 +116,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
         )  # fmt: skip
     deadline = time.monotonic() + START_SECONDS
     while not stopping() and process.poll() is None and time.monotonic() < deadline:
-        if (url := _running(home)) is not None:
+        if (url := running(home)) is not None:
             threading.Thread(target=process.wait, daemon=True).start()  # reaps it whenever it ends
             return url
         time.sleep(0.1)
@@ -127,7 +127,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
     raise SelfsightError(f"the Prefect server did not start within {START_SECONDS:.0f} s; its log is {log}")
 
 
-def _running(home: Path) -> str | None:
+def running(home: Path) -> str | None:
     """The address of a server of this home that answers."""
     address = _address(home)
     if not address or not _is_ours(home, address["pid"]):

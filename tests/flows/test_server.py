@@ -90,7 +90,7 @@ def test_running__address_of_a_dead_process_is_not_believed(tmp_path, monkeypatc
         server._write_private(
             tmp_path / "prefect" / "server.json", f'{{"url": "http://127.0.0.1:9", "pid": {stranger}}}'
         )
-        assert server._running(tmp_path) is None
+        assert server.running(tmp_path) is None
         assert (tmp_path / "prefect" / "server.json").stat().st_mode & 0o077 == 0
 
 
