@@ -42,7 +42,7 @@ class Here:
     """Services of a compose file as processes of this machine: same commands, same settings, other addresses.
 
     Args:
-        places: "prefect:4200" -> "127.0.0.1:53211", for every service that another one talks to.
+        places: "prefect:4200" -> "127.0.0.1:53211", for every service that another one talks to; mounted folders too.
         settings: what differs besides, such as folders.
     """
 
@@ -60,13 +60,18 @@ class Here:
     def command(self, name: str) -> list[str]:
         """Of a service, on loopback and on its free port."""
         words = [str(word) for word in self._services[name]["command"]]
-        ports = {place.partition(":")[2]: here.partition(":")[2] for place, here in self._places.items()}
-        return [{"0.0.0.0": "127.0.0.1"}.get(word) or ports.get(word) or self._moved(word) for word in words]
+        ports = {
+            place.partition(":")[2]: here.partition(":")[2] for place, here in self._places.items() if ":" in place
+        }
+        words = [{"0.0.0.0": "127.0.0.1"}.get(word) or ports.get(word) or self._moved(word) for word in words]
+        return [sys.executable, "-m", "flows.cli", *words[1:]] if words[0] == "selfsight" else words
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *more: str) -> subprocess.Popen[bytes]:
+        """Starts a service; `more` words follow its own."""
         with open(self._logs / f"{name}.log", "wb") as log:
+            words = [*self.command(name), *more]
             self.started[name] = subprocess.Popen(
-                self.command(name), env=self.environment(name), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                words, env=self.environment(name), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log,
             )  # fmt: skip
         return self.started[name]

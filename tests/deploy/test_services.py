@@ -21,20 +21,10 @@ import pytest
 from compose_file import FOLDER, ROOT, Here, read_compose
 from postgres_here import postgres, programs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SCHEDULE = """
-import sys
-from datetime import datetime, timedelta, timezone
-from prefect import flow
-from prefect.schedules import Interval
-
-soon = datetime.now(timezone.utc) + timedelta(seconds=2)
-flow.from_source(source=sys.argv[1], entrypoint="tests/deploy/nightly.py:nightly").deploy(
-    "nightly", work_pool_name="selfsight", schedule=Interval(timedelta(hours=12), anchor_date=soon),
-    job_variables={"working_dir": sys.argv[1]}, print_next_steps=False, ignore_warnings=True,
-)
-"""
+FEW = {"steps": 2, "batch_size": 2, "warmup_steps": 1, "checkpoint_every": 2}
+SHORT = [f"--set={verb}.{key}={value}" for verb in ("pretrain", "finetune") for key, value in FEW.items()]
 RESOLVE = "import sys; from pipelines.tracking import resolve; print(resolve(sys.argv[1], sys.argv[2]))"
 
 
@@ -64,9 +54,11 @@ class Service:
         self.places = {name: free_place() for name in ("prefect:4200", "mlflow:5000", "objects:9000", "postgres:5432")}
         here = {"HOME": str(folder), "PREFECT_HOME": str(folder / "prefect"), "SELFSIGHT_HOME": str(folder / "home"),
                 "SELFSIGHT_KEY": str(folder / "key"), "MPLCONFIGDIR": str(folder / "matplotlib"),
-                "ARCHIVES": str(folder / "archive"), "PGHOST": "127.0.0.1",
+                "PGHOST": "127.0.0.1",
                 "PGPORT": self.port("postgres:5432")}  # fmt: skip
-        self.here = Here(read_compose(self.secrets | {"ARCHIVES": here["ARCHIVES"]}), self.places, here, folder)
+        self.archive = folder / "archive"
+        compose = read_compose(self.secrets | {"ARCHIVES": str(self.archive), "CRON": "* * * * *"})
+        self.here = Here(compose, self.places | {"/archives": str(self.archive)}, here, folder)
 
     def port(self, place: str) -> str:
         return self.places[place].rpartition(":")[2]
@@ -88,7 +80,7 @@ class Service:
     def python(self, *words: object, service: str = "worker") -> str:
         """What a program prints that runs beside a service, with its environment."""
         done = subprocess.run([sys.executable, *map(str, words)], env=self.here.environment(service), cwd=ROOT,
-                              capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+                              capture_output=True, text=True, timeout=240, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -125,9 +117,8 @@ def service(folder: Path) -> Iterator[Service]:
             for name in ("prefect", "mlflow"):
                 made.here.start(name)
             assert "mlflow: made" in made.python(*made.here.command("buckets")[1:], service="buckets")
-            made.wait("prefect", 120, lambda: made.asked("prefect:4200", "/api/health") or "up")
-            made.wait("mlflow", 120, lambda: made.asked("mlflow:5000", "/health"))
-            made.here.start("worker")
+            made.wait("prefect", 240, lambda: made.asked("prefect:4200", "/api/health") or "up")
+            made.wait("mlflow", 240, lambda: made.asked("mlflow:5000", "/health"))
             yield made
         finally:
             made.here.stop()
@@ -154,10 +145,9 @@ def dump(made: Service, database: str) -> str:
 def test_services__a_scheduled_run_finishes_and_its_model_is_in_the_registry(service):
     from domains.domain import find_recipe
 
-    find_recipe("brain_tumor")[0].generate(service.folder / "archive", 10, 0)
+    find_recipe("brain_tumor")[0].generate(service.archive, 10, 0)
+    service.here.start("worker", "--set", "size=tiny", *SHORT)
     user = service.secrets["PREFECT_AUTH_STRING"]
-    service.wait("the pool", 60, lambda: service.asked("prefect:4200", "/api/work_pools/selfsight", user=user))
-    service.python("-c", SCHEDULE, ROOT)
 
     def finished() -> Any:
         runs = service.asked("prefect:4200", "/api/flow_runs/filter", user=user, sort="START_TIME_DESC", limit=50)
@@ -165,7 +155,7 @@ def test_services__a_scheduled_run_finishes_and_its_model_is_in_the_registry(ser
         assert not [run for run in scheduled if run["state_type"] in ("FAILED", "CRASHED")], service.logs()[-6000:]
         return [run for run in scheduled if run["state_type"] == "COMPLETED"]
 
-    [run] = service.wait("the scheduled run", 200, finished)
+    run = service.wait("the scheduled run", 500, finished)[0]
     assert run["auto_scheduled"] is True
     found = service.python("-c", RESOLVE, service.folder / "another_home", "models:/brain-tumor@challenger").strip()
     assert found.startswith(str(service.folder / "another_home"))  # brought from the object store, not found on a disk
