@@ -1,4 +1,4 @@
-"""The flows that a schedule starts, by the name of the schedule: `nightly` and `drift`. Prefect learns no path."""
+"""The flows that a schedule starts, by the name of the schedule: `nightly`, `drift`. Prefect learns no path."""
 
 from __future__ import annotations
 
@@ -66,6 +66,11 @@ def drift(schedule: str) -> None:
             run_deployment(f"{NIGHTLY}/{schedule}", timeout=0, as_subflow=False)
 
     _run(schedule, work)
+
+
+@flow(name="tick", persist_result=False)
+def tick() -> None:
+    """Does nothing, when it is time (see `flows.schedule_check`)."""
 
 
 def gpu_slot() -> AbstractContextManager[None]:
