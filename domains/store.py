@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from domains.recipe import digest_of
 
 STAGE_VERSIONS = {
-    "ingest": 1, "label": 1, "manifest": 1, "labels": 1, "pretrain": 1, "finetune": 1, "evaluate": 2,
+    "ingest": 1, "label": 1, "manifest": 1, "labels": 1, "pretrain": 1, "finetune": 1, "evaluate": 3,
     "embed": 1, "expected": 1, "given": 1, "pseudo": 1, "study": 1, "scores": 1,
     "glance": 1, "figures": 1, "drift": 1,
 }  # fmt: skip
