@@ -20,6 +20,7 @@ from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Se
 from flows.output import Command, command
 from flows.promote import promote, rollback
 from flows.score import score
+from flows.schedule import schedule
 from flows.stopping import die_with_parent
 from flows.sync import sync
 
@@ -61,6 +62,7 @@ def ingest(
 def pretrain(
     recipe: RecipeName,
     data: Data = None,
+    continued: Annotated[bool, typer.Option("--continue", help="Start from the weights of this recipe's last encoder; if it saw the same data, it is the answer.")] = False,  # noqa: E501
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
     epochs: Epochs = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
@@ -73,7 +75,7 @@ def pretrain(
             return c.done(*estimate_training("pretrain", wanted, c.home))
         from pipelines.pretrain import pretrain as verb
 
-        _trained("pretrain", wanted, verb(wanted, c.home, data=data), c)
+        _trained("pretrain", wanted, verb(wanted, c.home, data=data, continued=continued), c)
 
 
 @app.command()
@@ -257,6 +259,7 @@ app.command()(score)
 app.command()(drift)
 app.command()(erase)
 app.command()(generate)
+app.command()(schedule)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(registry)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from domains.errors import Preempted, SelfsightError
+from flows.guard import LOOPBACK, auth_string, guarded, refuse_other_addresses
 
 START_SECONDS = 120.0
 WATCH_SECONDS = 5.0
@@ -33,17 +34,21 @@ def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterat
 
     Every user holds a shared lock. Who gets it exclusively on leaving was the last one, and stops the server; when
     the last one was killed, the server itself does so: no address is ever stale for long, no server is orphaned.
+    It asks for the home's password, which this process is given in its environment, as Prefect's client wants it.
 
     Raises:
         SelfsightError: the server does not start; the text names its log.
+        UsageError: the environment asks for another address than loopback.
     """
     if url := os.environ.get("PREFECT_API_URL"):
         yield url
         return
+    refuse_other_addresses()
+    os.environ["PREFECT_API_AUTH_STRING"] = auth_string(home)
     with open(_lock(home, "users"), "a") as users:
         with _mutex(home, stopping):
             fcntl.flock(users, fcntl.LOCK_SH)
-            url = _running(home) or _start(home, stopping)
+            url = running(home) or _start(home, stopping)
         try:
             yield url
         finally:
@@ -71,21 +76,15 @@ def stop(home: Path) -> None:
 
 def serve(home: Path) -> None:
     """Runs the server in this process until nobody uses it: what `python -m flows.server HOME` does."""
-    listening = socket.create_server(("127.0.0.1", 0))  # bound before anything else: no race for a port
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    os.environ |= {
-        "PREFECT_UI_API_URL": f"{url}/api",
-        # The default lets any web page that is open in a browser on this machine create flow runs.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT__SERVER_FINAL": "1",
-    }
+    listening = socket.create_server((LOOPBACK, 0))  # bound before anything else: no race for a port
+    url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+    os.environ |= guarded(home, url) | {"PREFECT__SERVER_FINAL": "1"}
     import uvicorn
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app = create_app(ephemeral=True)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app = create_app()  # one that is called ephemeral never runs a schedule
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
 
     def watch() -> None:
@@ -117,7 +116,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
         )  # fmt: skip
     deadline = time.monotonic() + START_SECONDS
     while not stopping() and process.poll() is None and time.monotonic() < deadline:
-        if (url := _running(home)) is not None:
+        if (url := running(home)) is not None:
             threading.Thread(target=process.wait, daemon=True).start()  # reaps it whenever it ends
             return url
         time.sleep(0.1)
@@ -128,7 +127,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
     raise SelfsightError(f"the Prefect server did not start within {START_SECONDS:.0f} s; its log is {log}")
 
 
-def _running(home: Path) -> str | None:
+def running(home: Path) -> str | None:
     """The address of a server of this home that answers."""
     address = _address(home)
     if not address or not _is_ours(home, address["pid"]):
