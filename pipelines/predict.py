@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate
 from domains.errors import NothingUsable, Refused, UsageError
+from pipelines.fan_out import map_files, on_ray
 from pipelines.models import Loaded, Predictor, open_model, predictor
 from pipelines.progress import Progress
 
@@ -17,7 +19,8 @@ from pipelines.progress import Progress
 def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
     """Writes a prediction for every subject among the inputs; nothing of them is kept in the home.
 
-    A recording is predicted on as a whole, as a stream, however many subjects `ingest` would cut it into.
+    A recording is predicted on as a whole, as a stream, however many subjects `ingest` would cut it into. With
+    `SELFSIGHT_FANOUT=ray` subjects are spread over a cluster, whose machines must see model, inputs, `out` and home.
 
     Args:
         model: a model folder.
@@ -34,7 +37,6 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         NothingUsable: every input was refused.
     """
     loaded = open_model(model)
-    at_work = predictor(loaded)
     candidates: list[Candidate] = []
     outputs: list[dict[str, Any]] = []
     for path in inputs:
@@ -49,13 +51,9 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
     out.mkdir(parents=True, exist_ok=True)
     recordings, subjects = _apart(candidates, loaded)
     with Progress(f"predict {loaded.recipe.name}", len(recordings) + len(subjects), unit="subjects") as progress:
-        for candidate, predict_one in [*((r, _stream) for r in recordings), *((s, _one) for s in subjects)]:
-            source = str(next(iter(candidate.images.values())))
-            try:
-                files = predict_one(candidate, at_work, out, home)
-                outputs.append({"input": source, "files": [str(file) for file in files]})
-            except Refused as refusal:
-                outputs.append({"input": source, "refused": refusal.reason})
+        scorer = Scorer(Path(model), Path(out), Path(home))
+        for output in _scored(scorer, [*((r, True) for r in recordings), *((s, False) for s in subjects)]):
+            outputs.append(output)
             progress.advance()
     if not any("files" in output for output in outputs):
         reasons = "; ".join(sorted({o["refused"] for o in outputs})) or "no image among the inputs"
@@ -73,6 +71,36 @@ def _apart(candidates: Sequence[Candidate], loaded: Loaded) -> tuple[list[Candid
         else:
             recordings.setdefault(next(iter(whole.images.values())), whole)
     return list(recordings.values()), subjects
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Predicts on one candidate at a time, in any process; the model is read once in each."""
+
+    model: Path
+    out: Path
+    home: Path
+
+    def __call__(self, job: tuple[Candidate, bool]) -> dict[str, Any]:
+        """What became of a candidate, which may be a whole recording."""
+        candidate, whole = job
+        source = str(next(iter(candidate.images.values())))
+        at_work = _at_work(self.model, (self.model / "model.json").stat().st_mtime_ns)
+        try:
+            files = (_stream if whole else _one)(candidate, at_work, self.out, self.home)
+        except Refused as refusal:
+            return {"input": source, "refused": refusal.reason}
+        return {"input": source, "files": [str(file) for file in files]}
+
+
+def _scored(scorer: Scorer, jobs: Sequence[tuple[Candidate, bool]]) -> Iterator[dict[str, Any]]:
+    """On one machine one after the other: the network takes all its cores."""
+    return map_files(scorer, jobs) if on_ray() else map(scorer, jobs)
+
+
+@lru_cache(maxsize=1)
+def _at_work(model: Path, written_ns: int) -> Predictor:
+    return predictor(open_model(model))
 
 
 def _stream(recording: Candidate, predict: Predictor, out: Path, home: Path) -> list[Path]:
