@@ -15,6 +15,7 @@ from flows.erase import erase
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
+from flows.replicate import replicate
 from flows.stopping import die_with_parent
 
 app = typer.Typer(
@@ -235,6 +236,7 @@ def demo(
 
 app.command("next")(next_to_label)
 app.command()(erase)
+app.command()(replicate)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(looking.registry)
