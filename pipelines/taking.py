@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from domains.identity import Identity
 from domains.manifest import Contract, Manifest, Record, Subject
 from domains.recipe import Recipe
 from domains.splits import split_bucket
-from domains.store import Store
+from domains.store import Store, room_for
 from pipelines.dataset import Dataset, read_labels
 from pipelines.fan_out import map_files
 
@@ -74,9 +75,10 @@ class Reader:
 
     def __call__(self, named: Named) -> Taken:
         """The verdicts of the candidate's files."""
-        candidate = named.candidate
+        candidate, scratch = named.candidate, Path(tempfile.gettempdir())
         try:
-            raw = self.domain.read(candidate, self.recipe)
+            with room_for(scratch, scratch / "nothing"):
+                raw = self.domain.read(candidate, self.recipe)
             if raw.digest in self.erased_digests:
                 return Taken([], held=True)
             known = self.known_content.get(raw.digest)
