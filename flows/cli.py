@@ -19,8 +19,9 @@ from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
 from flows.promote import promote, rollback
-from flows.score import score
+from flows.replicate import replicate
 from flows.schedule import schedule
+from flows.score import score
 from flows.stopping import die_with_parent
 from flows.sync import sync
 
@@ -260,6 +261,7 @@ app.command()(drift)
 app.command()(erase)
 app.command()(generate)
 app.command()(schedule)
+app.command()(replicate)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(registry)

@@ -17,7 +17,7 @@ ORDER, SAMPLE, STEP = 1, 2, 3
 
 def batches(
     source: CropSource, *, seed: int, batch_size: int, start: int, stop: int, crops: int = 1, threads: int = 1,
-    ahead: int = 4,
+    ahead: int = 4, rank: int = 0, ranks: int = 1,
 ) -> Iterator[tuple[int, Batch]]:  # fmt: skip
     """(step, batch) for every step in [start, stop), read ahead by background threads, given out in order.
 
@@ -29,15 +29,20 @@ def batches(
         crops: of each subject.
         threads: readers in the background.
         ahead: batches kept ready at most.
+        rank: which of `ranks` equal parts of every batch to give, so that all of them together are the batch of one.
 
     Raises:
-        ValueError: the source is empty.
+        ValueError: the source is empty, or a batch has no equal parts.
     """
     if not len(source):
         raise ValueError("there are no subjects to train on")
+    if batch_size % ranks:
+        raise ValueError(f"a batch of {batch_size} has no {ranks} equal parts")
+    share = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
 
     def read(step: int) -> Batch:
-        return source.batch(*draw(step, seed=seed, batch_size=batch_size, subjects=len(source)), crops)
+        subjects, seeds = draw(step, seed=seed, batch_size=batch_size, subjects=len(source))
+        return source.batch(subjects[share], seeds[share], crops)
 
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")

@@ -85,12 +85,21 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None, continued:
 def refuse_unfit(recipe: Recipe) -> None:
     """Checks, before any work, that the recipe's data can give what its objective asks for, and fits its encoder.
 
+    Several devices must be able to share a batch, and the objective's loss of it.
+
     Raises:
         RecipeError: it cannot; the text names the objectives or encoders that fit.
     """
+    if recipe.pretrain.batch_size % recipe.devices:
+        raise RecipeError(
+            f"a batch of {recipe.pretrain.batch_size} has no {recipe.devices} equal parts: set pretrain.batch_size to "
+            "a multiple of devices"
+        )
     refuse_unfit_encoder(recipe)
     try:
         objectives.refuse_unfit(recipe.objective, given_by(recipe))
+        if recipe.devices > 1:
+            objectives.refuse_ranks(recipe.objective)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 
@@ -162,6 +171,7 @@ def _pretrain(
             module=module, source=crops, settings=recipe.pretrain, seed=recipe.seed, precision=recipe.precision,
             devices=recipe.devices, folder=run_folder, identity=identity, label=label,
             spatial_axes=contract.geometry.spatial_axes, crops=asked.crops, watches=tuple(watches),
+            sharded=recipe.devices > 1 and recipe.size == "base",
         )  # fmt: skip
         outcome = asdict(train(job, tracker))
         figures = {f"health/{name}": value for name, value in watch.figures(module).items()}
