@@ -29,8 +29,8 @@ def made_by(reference: str, home: Path) -> dict[str, Any]:
     _, info = read_model(folder)
     lineage = info["lineage"]
     return {
-        "sources": [{"id": i, "statement": statement} for i, statement in lineage["sources"].items()],
-        "manifest": _manifest(store, lineage["manifest"]),
+        "sources": [{"id": i, "statement": statement} for i, statement in lineage.get("sources", {}).items()],
+        "manifest": _manifest(store, lineage.get("manifest") or ""),
         "labels": {"key": lineage.get("labels"), "groups": len(lineage.get("label_groups", ()))},
         "encoder": _encoder(store, lineage, version),
         "model": {
@@ -68,7 +68,7 @@ def _encoder(store: Store, lineage: dict[str, Any], version: Model | None) -> di
     objective = json.loads((folder / "model.json").read_text())["recipe"]["objective"] if folder else None
     return {
         "key": lineage["encoder"], "sha256": lineage["encoder_sha256"], "objective": objective,
-        "groups": len(lineage["pretrain_groups"]), "uri": found[0]["uri"] if found else None,
+        "groups": len(lineage.get("pretrain_groups", ())), "uri": found[0]["uri"] if found else None,
         "aliases": found[0]["aliases"] if found else [],
     }  # fmt: skip
 

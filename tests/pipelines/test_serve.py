@@ -21,12 +21,10 @@ import pytest
 
 import selfsight
 from domains.recipe import Recipe
-from pipelines.evaluate import evaluate
 from pipelines.finetune import finetune
 from pipelines.ingest import ingest
 from pipelines.predict import predict
-from pipelines.register import register
-from pipelines.registry import artifacts_folder, find_version, resolve
+from pipelines.registry import artifacts_folder, find_version, register_model, resolve
 from pipelines.serve import ROOT
 from pipelines.tracking import tracking_uri
 
@@ -42,10 +40,10 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, archive: Path, few_steps: Recipe) -> Served:
     """A registered model, as MLflow loads it."""
-    home, recipe = tmp_path_factory.mktemp("served"), few_steps.changed({"finetune.steps": "1"})
+    home, recipe = tmp_path_factory.mktemp("served"), few_steps.changed({"finetune.steps": "1", "size": "tiny"})
     ingest(archive, recipe, home)
     trained = finetune(recipe, home, encoder=None, label_budget=2)
-    register(evaluate(trained.folder, home).folder, home)
+    register_model(home, "brain-tumor", trained.folder, run_id=None, alias="challenger", tags={}, description="")
     folder = resolve(home, "models:/brain-tumor@challenger")
     return Served(home, folder, min(archive.glob("*/flair.nii.gz")), selfsight._load_pyfunc(str(folder)))
 
