@@ -19,9 +19,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "DOE_JANE_19700101"
 SHORT = [
-    "--set", "size=tiny", "--set", "pretrain.steps=40", "--set", "pretrain.checkpoint_every=4",
-    "--set", "finetune.steps=4", "--set", "pretrain.batch_size=2", "--set", "finetune.batch_size=2", "--set", "pretrain.warmup_steps=1",
-    "--set", "finetune.warmup_steps=1",
+    f"--set={change}"
+    for change in (
+        "size=tiny", "pretrain.steps=40", "pretrain.checkpoint_every=4", "pretrain.batch_size=2",
+        "pretrain.warmup_steps=1", "finetune.steps=4", "finetune.batch_size=2", "finetune.warmup_steps=1",
+    )
 ]  # fmt: skip
 LONGEST_WAIT_SECONDS = 400
 """For one step on a busy machine; an idle one takes a tenth."""
@@ -205,8 +207,9 @@ def test_prefect_yaml__deploys_to_a_server_as_it_is_and_its_worker_finds_its_fol
     assert {(flow, name) for flow, name, *_ in deployed} == {
         (f, name) for f in ("nightly", "drift") for name in recipes
     }
-    for flow, name, parameters, _, entrypoint in deployed:
+    for flow, name, parameters, pull, entrypoint in deployed:
         assert json.loads(parameters) == {"schedule": name} and entrypoint == f"flows.scheduled.{flow}"
+        assert str(ROOT) not in pull  # no folder of the machine that deploys
     assert rows(home, "select count(*) from deployment_schedule where active") == [(12,)]
     assert rows(home, "select name, enabled from automation") == [("crash zombies", 1)]
     failed = rows(home, "select s.message from flow_run r join flow_run_state s on r.state_id = s.id where r.state_type = 'FAILED'")  # fmt: skip  # noqa: E501
