@@ -144,7 +144,7 @@ def _pretrained(recipe: Recipe, home: Path) -> Path | None:
     """The encoder that `pretrain` gave for the recipe and its newest data, if it did."""
     try:
         with Store.only_looking():
-            return pretrain(recipe, home).folder
+            return pretrain(recipe, home, continued=True).folder  # the last encoder, however it was made
     except Missing:
         return None
 
