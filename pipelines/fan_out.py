@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from domains.errors import UsageError
+from domains.errors import SelfsightError, UsageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FANOUT = "SELFSIGHT_FANOUT"
 """threads (default) or ray."""
+STARTS = 3
 RETRIES = 3
 """How often Ray gives an item to another worker when one dies with it."""
 
@@ -58,21 +59,32 @@ def ray_here() -> Any:
 
     Raises:
         UsageError: Ray is not installed.
+        SelfsightError: it does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     try:
         import ray
     except ImportError:
         raise UsageError(f"{FANOUT}=ray needs Ray: pip install 'selfsight[ray]'") from None
     if not ray.is_initialized():
-        quiet = {"log_to_driver": True, "logging_level": "warning", "configure_logging": True}
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(**quiet)
-        else:
-            ray.init(**quiet, include_dashboard=False, _node_ip_address="127.0.0.1")
+        _connect(ray)
     return ray
+
+
+def _connect(ray: Any) -> None:
+    quiet: dict[str, Any] = {"logging_level": "error"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+        return
+    for again in range(STARTS - 1, -1, -1):
+        try:
+            ray.init(**quiet, include_dashboard=False, _node_ip_address="127.0.0.1")
+            return
+        except Exception as error:  # nothing narrower, when a node is not up in the 30 s that Ray gives it
+            ray.shutdown()
+            if not again:
+                raise SelfsightError(f"Ray does not start on this machine ({error}); is it very busy?") from error
 
 
 def _on_ray(do: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
