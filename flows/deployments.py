@@ -36,7 +36,7 @@ def deploy(schedules: Sequence[Schedule], home: Path, *, only: bool) -> None:
     with locked(home / "locks" / "schedule"), get_client(sync_client=True) as client:
         _pool(client)
         _gpu_limit(client)
-        _watch_over_dead_runs(client)
+        watch_over_dead_runs(client)
         for one in schedules:
             parameters = {"schedule": one.name}
             _deployment(client, f"flows.scheduled.{NIGHTLY}", NIGHTLY, one.name, parameters, when(one))
@@ -118,8 +118,8 @@ def _gpu_limit(client: SyncPrefectClient) -> None:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU, limit=limit))
 
 
-def _watch_over_dead_runs(client: SyncPrefectClient) -> None:
-    """A run whose heartbeat stops is marked as crashed: Prefect does not do so by itself."""
+def watch_over_dead_runs(client: SyncPrefectClient, within_seconds: float = DEAD_AFTER_SECONDS) -> None:
+    """A run without a heartbeat for so long is marked as crashed: Prefect does not do so by itself."""
     from prefect.automations import AutomationCore, EventTrigger, Posture
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
@@ -131,7 +131,7 @@ def _watch_over_dead_runs(client: SyncPrefectClient) -> None:
     trigger = EventTrigger(
         after={heartbeat}, expect={heartbeat, *ends}, match={"prefect.resource.id": ["prefect.flow-run.*"]},
         for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1,
-        within=timedelta(seconds=DEAD_AFTER_SECONDS),
+        within=timedelta(seconds=within_seconds),
     )  # fmt: skip
     dead = "no heartbeat: its process is dead"
     mark = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=dead, force=False)

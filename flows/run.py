@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from domains.errors import SelfsightError
 from domains.recipe import Recipe
 from flows.server import shared_server
 from flows.steps import VERBS, Answer, Steps
@@ -46,6 +47,7 @@ def _from_store(recipe: Recipe, source: Path, home: Path) -> Answer | None:
 
 def _as_flow(recipe: Recipe, source: Path, home: Path, stop: Stop) -> Answer:
     """The same verbs as tasks of a flow. Paths and messages may name patients: Prefect gets neither."""
+    import httpx
     import prefect
 
     steps = Steps(recipe, source, home, stop)
@@ -55,7 +57,14 @@ def _as_flow(recipe: Recipe, source: Path, home: Path, stop: Stop) -> Answer:
         for verb in VERBS:
             as_task(steps, verb)
 
-    state = verbs(recipe.name, recipe.digest(), return_state=True)
+    try:
+        state = verbs(recipe.name, recipe.digest(), return_state=True)
+    except httpx.TransportError as error:
+        stop.check()
+        raise SelfsightError(
+            f"the Prefect server does not answer ({type(error).__name__}); what was finished is kept, the same command "
+            "goes on"
+        ) from None
     if not state.is_completed():
         stop.check()
         raise steps.error or RuntimeError(f"the flow ended as {state.name}: {state.message}")

@@ -97,7 +97,7 @@ def _serve_once(home: Path, stop: Stop) -> float:
             with working() as worker:
                 started = time.monotonic()
                 print(f"worker and server {url} are up; Ctrl-C ends both", file=sys.stderr, flush=True)
-                while not stop.asked() and worker.poll() is None and not (own and _is_gone(home)):
+                while not stop.asked() and worker.poll() is None:
                     time.sleep(LOOK_SECONDS)
                     if schedules_of(home) != deployed:
                         deployed = _deploy(home, own)
@@ -115,12 +115,6 @@ def _deploy(home: Path, own: bool) -> list[Schedule]:
     known = schedules_of(home)
     deploy(known, home, only=own)
     return known
-
-
-def _is_gone(home: Path) -> bool:
-    from flows.server import running
-
-    return running(home) is None
 
 
 def _refuse_bad_times(cron: str | None, drift_cron: str | None, timezone: str) -> None:

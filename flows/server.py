@@ -35,6 +35,7 @@ def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterat
     Every user holds a shared lock. Who gets it exclusively on leaving was the last one, and stops the server; when
     the last one was killed, the server itself does so: no address is ever stale for long, no server is orphaned.
     It asks for the home's password, which this process is given in its environment, as Prefect's client wants it.
+    A server that dies meanwhile is started again at the same address, so that the clients' next tries reach it.
 
     Raises:
         SelfsightError: the server does not start; the text names its log.
@@ -49,9 +50,14 @@ def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterat
         with _mutex(home, stopping):
             fcntl.flock(users, fcntl.LOCK_SH)
             url = running(home) or _start(home, stopping)
+        left = threading.Event()
+        keeper = threading.Thread(target=_keep_alive, args=(home, left), daemon=True)
+        keeper.start()
         try:
             yield url
         finally:
+            left.set()
+            keeper.join()
             with _mutex(home, never):
                 if _alone(users):
                     stop(home)
@@ -76,7 +82,7 @@ def stop(home: Path) -> None:
 
 def serve(home: Path) -> None:
     """Runs the server in this process until nobody uses it: what `python -m flows.server HOME` does."""
-    listening = socket.create_server((LOOPBACK, 0))  # bound before anything else: no race for a port
+    listening = _listen(home)  # before anything else: no race for a port
     url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
     os.environ |= guarded(home, url) | {"PREFECT__SERVER_FINAL": "1"}
     import uvicorn
@@ -101,6 +107,39 @@ def serve(home: Path) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     server.run(sockets=[listening])
+
+
+def _listen(home: Path) -> socket.socket:
+    """At the port that the home's server had before, if it is free."""
+    file = home / "prefect" / "port"
+    before = int(file.read_text()) if file.exists() else 0
+    try:
+        listening = socket.create_server((LOOPBACK, before))
+    except OSError:
+        listening = socket.create_server((LOOPBACK, 0))
+    file.write_text(str(listening.getsockname()[1]))
+    return listening
+
+
+def _keep_alive(home: Path, left: threading.Event) -> None:
+    """Starts the server again when its process is gone, until `left` is set."""
+    while not left.wait(WATCH_SECONDS / 5):
+        if _lives(home):
+            continue
+        try:
+            with _mutex(home, left.is_set):
+                if not _lives(home):
+                    print("the Prefect server is gone and is started again", file=sys.stderr, flush=True)
+                    _start(home, left.is_set)
+        except Preempted:  # nobody needs it any more
+            return
+        except SelfsightError as error:
+            print(error, file=sys.stderr, flush=True)
+
+
+def _lives(home: Path) -> bool:
+    address = _address(home)
+    return address is not None and _is_ours(home, address["pid"])
 
 
 def _start(home: Path, stopping: Callable[[], bool]) -> str:

@@ -25,6 +25,7 @@ def as_task(steps: Steps, verb: str) -> None:
     from prefect.cache_policies import NO_CACHE
 
     def do() -> None:
+        steps.error = None
         try:
             steps.do(verb)
         except Exception as error:

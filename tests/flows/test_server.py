@@ -172,12 +172,13 @@ def test_shared_server__two_runs_share_one_and_the_last_one_out_stops_it(tmp_pat
 @pytest.mark.slow
 def test_shared_server__a_killed_server_is_replaced_and_a_killed_user_leaves_no_server(tmp_path):
     first = holder(tmp_path)
-    before = first.stdout.readline().strip()
+    url = first.stdout.readline().strip()
     (process,) = servers(tmp_path)
     process.kill()
+    wait_until(lambda: servers(tmp_path) not in ([], [process]), server.START_SECONDS)
     second = holder(tmp_path)
-    after = second.stdout.readline().strip()
-    assert after and after != before
+    assert second.stdout.readline().strip() == url
+    assert len(servers(tmp_path)) == 1
     for one in (first, second):
         one.send_signal(signal.SIGKILL)
         one.wait()
