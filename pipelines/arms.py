@@ -46,7 +46,7 @@ class Arm:
     strategy: str = "random"
     """Which groups are labelled first."""
     budgets: tuple[int, ...] | None = None
-    """The label budgets it is tried at; all by default."""
+    """The label budgets it is tried at where nobody named it; all by default."""
     disturbed: str = ""
     """Of `disturb.NAMES`: what its models' inputs suffer when they are judged. They are trained as without it."""
 
@@ -72,7 +72,9 @@ class Arm:
 
 
 def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | None = None) -> list[Arm]:
-    """The arms of a study of this recipe, or those named; `given` is the folder of an encoder a user brought.
+    """The arms of a study of this recipe, or those named, which are tried at every budget that is asked for.
+
+    `given` is the folder of an encoder or model that a user brought.
 
     Every objective that fits the recipe's data may be named too.
 
@@ -88,7 +90,7 @@ def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | N
     known = others | {arm.name: arm for arm in arms}
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(f"unknown arms {', '.join(unknown)}; arms are {', '.join(known)}")
-    return [known[name] for name in wanted]
+    return [replace(known[name], budgets=None) for name in wanted]
 
 
 def screened(recipe: Recipe) -> list[Arm]:
