@@ -72,6 +72,7 @@ def _write_pyfunc(model_folder: Path, card: str, target: Path) -> None:
     from importlib.metadata import version
 
     import mlflow.pyfunc
+    import pandas
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
@@ -80,7 +81,7 @@ def _write_pyfunc(model_folder: Path, card: str, target: Path) -> None:
     mlflow.pyfunc.save_model(
         str(target), loader_module="selfsight", data_path=str(model_folder), pip_requirements=packages,
         signature=ModelSignature(inputs=either),
-        input_example={"path": ["scan.nii.gz"]},
+        input_example=pandas.DataFrame({"path": ["scan.nii.gz"]}),
     )  # fmt: skip
     if card:
         (target / CARD).write_text(card)

@@ -52,10 +52,15 @@ def _source(row: Mapping[str, Any], place: Path) -> Path:
     Raises:
         Refused: it names none, or one that must not be read.
     """
-    path, content = (row.get(key) or "" for key in ("path", "content"))
+    path, content = ("" if _absent(row.get(key)) else row[key] for key in ("path", "content"))
     if not isinstance(path, str) or not isinstance(content, str) or bool(path) == bool(content):
         raise Refused('an input has either "path" or "content" (base64), as text')
     return _below_root(path) if path else _decoded(content, place)
+
+
+def _absent(value: Any) -> bool:
+    """A table has nan in the cell of a row that leaves a column out."""
+    return value is None or value != value
 
 
 def _below_root(path: str) -> Path:

@@ -77,7 +77,7 @@ def test_answer__base64_gzipped_or_plain_is_what_predict_writes(served: Served, 
 
 def test_answer__paths_below_the_root_alone(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def why(path: str) -> str:
-        [answer] = served.model.predict([{"path": path, "content": None}])
+        [answer] = served.model.predict([{"path": path, "content": float("nan")}])
         return str(answer.get("refused"))
 
     root = tmp_path / "root"
@@ -124,7 +124,7 @@ def test_serve__mlflow_models_serve_answers_a_nifti_as_predict_does(
     monkeypatch.setenv(ROOT, str(served.image.parents[1]))
     loaded = mlflow.pyfunc.load_model("models:/brain-tumor@challenger")
     assert [one.name for one in loaded.metadata.get_input_schema()] == ["path", "content"]
-    same(loaded.predict({"path": [str(served.image)]})[0], served, tmp_path / "one")
+    same(loaded.predict([{"path": str(served.image)}])[0], served, tmp_path / "one")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
