@@ -18,6 +18,7 @@ MOST_STATISTICS = 16
 """In the picture, the strongest; the JSON has all."""
 FIGURES = 4
 """Of single figures whose values are shown."""
+TICKS = (-10, -3, -1, 0, 1, 3, 10, 30, 100, 300)
 SHORT = 6
 """Digits of a subject id in the picture."""
 
@@ -43,7 +44,7 @@ def draw(result: Mapping[str, Any], looks: Looks, new_ids: Sequence[str]) -> byt
     for column, name in enumerate(strongest):
         _values(figure.add_subplot(below[column]), name, looks)
     said = "ALARM" if result["alarm"] else "no alarm"
-    groups = f"{test['new']['groups']} new groups against {test['trained']['groups']}"
+    groups = f"groups: {test['new']['groups']} new, {test['trained']['groups']} of training"
     figure.suptitle(f"{result['recipe']}: {said} ({groups}, p = {test['p']:.3g})", fontsize=12, fontweight="bold",
                     color=ALARM if result["alarm"] else "#222222")  # fmt: skip
     file = io.BytesIO()
@@ -69,6 +70,11 @@ def _statistics(axes: Axes, statistics: Sequence[Mapping[str, Any]]) -> None:
     axes.axvline(1, color="#222222", linewidth=1)
     axes.set_yticks(range(len(ordered)), [str(one["name"]) for one in ordered], fontsize=8)
     axes.set_xscale("symlog", linthresh=2)
+    low, high = min(-0.2, *shares), max(1.2, *shares) * 1.05
+    axes.set_xlim(low, high)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("energy distance: 0 usual, 1 alarm", fontsize=8)
     _plain(axes)
 
