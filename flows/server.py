@@ -91,8 +91,9 @@ def serve(home: Path) -> None:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = create_app()  # one that is called ephemeral never runs a schedule
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
+    # Around the app, not in it: automations call the app from inside, by another name, and would be turned away.
+    doors = TrustedHostMiddleware(app, allowed_hosts=[LOOPBACK, "localhost"])
+    server = uvicorn.Server(uvicorn.Config(doors, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
 
     def watch() -> None:
         while not server.started:
