@@ -184,6 +184,7 @@ def _work(packed: bytes, meet: str) -> None:
         if os.path.exists(meet):  # else the others are being ended, and this is its echo
             traceback.print_exc()
             _leave(meet, {"kind": "", "text": f"{type(error).__name__}: {error}"}, 1)
+    Path(meet, f"began-{rank()}").unlink()
     if isinstance(tracker, Tracker):
         tracker.close("RUNNING")  # sends what is left; the process that waits says how it ended
 
