@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 
@@ -62,10 +63,15 @@ def draw(step: int, *, seed: int, batch_size: int, subjects: int) -> tuple[list[
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(positions, subjects)
-    orders = {int(epoch): np.argsort(hashed(ORDER, seed, epoch, np.arange(subjects))) for epoch in np.unique(epochs)}
-    chosen = [int(orders[int(epoch)][at]) for epoch, at in zip(epochs, within, strict=True)]
+    chosen = [int(_order(seed, int(epoch), subjects)[at]) for epoch, at in zip(epochs, within, strict=True)]
     seeds = hashed(SAMPLE, seed, step, np.arange(batch_size)) >> np.uint64(2)
     return chosen, seeds.tolist()
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, subjects: int) -> np.ndarray:
+    """Subjects in the order of an epoch; kept, since sorting a million takes longer than a step."""
+    return np.argsort(hashed(ORDER, seed, epoch, np.arange(subjects)))
 
 
 def hashed(*keys: int | np.ndarray) -> np.ndarray:

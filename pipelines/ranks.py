@@ -60,7 +60,7 @@ def together(work: Work, job: Any, tracker: Any) -> None:
         try:
             (_start_on_ray if on_ray() else _start_here)(packed, job.devices, meet)
         except Exception as error:  # of many kinds: a rank's own error, its death, the launcher's
-            raise _what_happened(Path(meet), error) from error
+            raise _what_happened(Path(meet), job.devices, error) from error
 
 
 def stop_requested() -> bool:
@@ -174,6 +174,7 @@ def _rank_on_ray(config: dict[str, Any]) -> None:
 def _work(packed: bytes, meet: str) -> None:
     """In a rank: the work; its error is left for the process that waits."""
     os.environ[MEET] = meet
+    Path(meet, f"began-{rank()}").touch()
     work, job, tracker = pickle.loads(packed)
     try:
         work(job, tracker)
@@ -182,7 +183,8 @@ def _work(packed: bytes, meet: str) -> None:
     except Exception as error:
         if os.path.exists(meet):  # else the others are being ended, and this is its echo
             traceback.print_exc()
-            _leave(meet, {"kind": "SelfsightError", "text": f"{type(error).__name__}: {error}"}, 1)
+            _leave(meet, {"kind": "", "text": f"{type(error).__name__}: {error}"}, 1)
+    Path(meet, f"began-{rank()}").unlink()
     if isinstance(tracker, Tracker):
         tracker.close("RUNNING")  # sends what is left; the process that waits says how it ended
 
@@ -195,17 +197,21 @@ def _leave(meet: str, error: dict[str, str], code: int) -> NoReturn:
     os._exit(code)
 
 
-def _what_happened(meet: Path, error: Exception) -> SelfsightError:
-    """The first rank's error: what it said, or how it died."""
+def _what_happened(meet: Path, devices: int, error: Exception) -> SelfsightError:
+    """What the rank at fault said, or that it died without a word; others fail only since it is gone."""
     said = sorted(meet.glob("error-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    typed = [json.loads(path.read_text()) for path in said]
-    typed.sort(key=lambda one: one["kind"] == "SelfsightError")  # the echo of another rank's end comes last
-    if typed:
-        kind: type[SelfsightError] = getattr(errors, typed[0]["kind"])
-        return kind(typed[0]["text"])
-    dead = [f"rank {number}: {failure.message}" for number, failure in getattr(error, "failures", {}).items()]
-    text = "; ".join(dead) or f"{type(error).__name__}: {error}"
-    return SelfsightError(f"a rank ended ({text}); the last checkpoint is kept, the same command goes on")
+    each = [json.loads(path.read_text()) for path in said]
+    for one in each:
+        if one["kind"]:
+            kind: type[SelfsightError] = getattr(errors, one["kind"])
+            return kind(one["text"])
+    began = {int(path.name.removeprefix("began-")) for path in meet.glob("began-*")}
+    silent = began - {int(path.stem.removeprefix("error-")) for path in said}
+    if silent:
+        text = ", ".join(f"rank {rank}" for rank in sorted(silent)) + f" of {devices} died without a word: killed?"
+    else:
+        text = each[0]["text"] if each else f"{type(error).__name__}: {error}"
+    return SelfsightError(f"a rank ended: {text}; the last checkpoint is kept, the same command goes on")
 
 
 @contextmanager

@@ -37,7 +37,11 @@ def volumes(folder: Path) -> dict[str, float]:
     import nibabel
 
     from domains.domain import find_recipe
+    from domains.store import Store
+    from pipelines.dataset import open_dataset
     from pipelines.ingest import ingest
+    from pipelines.models import new_model
+    from pipelines.runtime import inference
 
     axes = np.ogrid[tuple(slice(-1, 1, 1j * n) for n in VOLUME_SHAPE)]
     head = (sum(axis**2 for axis in axes) < 0.8).astype(np.float32)
@@ -49,11 +53,17 @@ def volumes(folder: Path) -> dict[str, float]:
         path.parent.mkdir(parents=True)
         nibabel.save(nibabel.Nifti1Image(data.astype(np.int16), np.eye(4)), path)
         source += path.stat().st_size
-    home, recipe = folder / "home-volumes", find_recipe("brain_tumor")[1]
+    home, (domain, recipe) = folder / "home-volumes", find_recipe("brain_tumor")
     seconds = cpu_seconds(lambda: ingest(folder / "volumes", recipe, home))
     stored, inodes = weight(home / "store" / "ingest")
     locks = len(list((home / "locks").iterdir()))
+    manifest, _ = open_dataset(recipe, home)
+    network, head = new_model(recipe, manifest.contract).eval(), domain.heads[recipe.head]  # its weights cost the same
+    entry = Store(home).path("ingest", manifest.subjects[0].entry)
+    with inference(recipe.precision):
+        predicted = cpu_seconds(lambda: head.predict(network, entry, manifest.contract))
     return {
+        "volume_predict_cpu_seconds": predicted,
         "volume_cpu_seconds": seconds / VOLUMES, "volume_source_mb": source / VOLUMES / 1e6,
         "volume_stored_mb": stored / VOLUMES / 1e6, "volume_inodes": (inodes + locks) / VOLUMES,
     }  # fmt: skip

@@ -124,7 +124,7 @@ def left_over(folder: Path) -> list[int]:
 @pytest.mark.slow
 def test_train__a_killed_rank_and_a_stopped_one_lose_nothing(two: Path, tmp_path: Path) -> None:
     killed = shared(tmp_path, "kill", 3)
-    assert killed.returncode == 1 and "rank 1: Signal 9 (SIGKILL)" in killed.stderr
+    assert killed.returncode == 1 and "rank 1 of 2 died without a word" in killed.stderr
     assert "the same command goes on" in killed.stderr
     died = time.time() - (tmp_path / "asked-1").stat().st_mtime
     assert died < 60 and not left_over(tmp_path) and not list(tmp_path.glob("ranks-*"))
@@ -138,15 +138,29 @@ def test_train__a_killed_rank_and_a_stopped_one_lose_nothing(two: Path, tmp_path
     assert done.stdout.split()[-1] == digest_of(finished.module)
 
 
-def test_what_happened__the_first_typed_error_counts(tmp_path: Path) -> None:
-    (tmp_path / "error-0.json").write_text('{"kind": "SelfsightError", "text": "RuntimeError: connection closed"}')
+ECHO = '{"kind": "", "text": "RuntimeError: connection closed"}'
+
+
+def test_what_happened__a_typed_error_counts_before_its_echo(tmp_path: Path) -> None:
+    (tmp_path / "error-0.json").write_text(ECHO)
     (tmp_path / "error-1.json").write_text('{"kind": "Diverged", "text": "the loss is nan"}')
-    found = ranks._what_happened(tmp_path, RuntimeError("launcher"))
+    found = ranks._what_happened(tmp_path, 2, RuntimeError("launcher"))
     assert isinstance(found, Diverged) and str(found) == "the loss is nan"
 
 
-def test_what_happened__nobody_said_anything(tmp_path: Path) -> None:
-    found = ranks._what_happened(tmp_path, RuntimeError("no such device"))
+def test_what_happened__whoever_said_nothing_was_first(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"began-{number}").touch()
+    for number in (0, 2):
+        (tmp_path / f"error-{number}.json").write_text(ECHO)
+    found = ranks._what_happened(tmp_path, 3, RuntimeError("launcher"))
+    assert type(found) is SelfsightError and "rank 1 of 3 died without a word" in str(found)
+    (tmp_path / "error-1.json").write_text(ECHO)
+    assert "connection closed" in str(ranks._what_happened(tmp_path, 3, RuntimeError("launcher")))
+
+
+def test_what_happened__none_began(tmp_path: Path) -> None:
+    found = ranks._what_happened(tmp_path, 2, RuntimeError("no such device"))
     assert type(found) is SelfsightError and "no such device" in str(found) and "goes on" in str(found)
 
 
