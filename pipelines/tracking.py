@@ -208,6 +208,7 @@ def client(home: Path) -> MlflowClient:
         import mlflow
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # others may have imported it before
         uri = tracking_uri(home)
         made = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         if uri.startswith("sqlite:"):
