@@ -166,6 +166,10 @@ class Domain:
     """Cases into an empty folder, images in their source's own form, so that `scan` finds the labels that are put
     beside them (`labels_only`); a draft is never taken for one. Raises UsageError. None: nobody has built it yet."""
 
+    def __reduce__(self) -> tuple[Callable[[str], Domain], tuple[str]]:
+        """To another process a domain travels by its name."""
+        return load, (self.name,)
+
     def head(self, recipe: Recipe) -> Head:
         """The recipe's head, which calls its classes by the names that the recipe gives them."""
         found = self.heads[recipe.head]

@@ -7,6 +7,7 @@ SelfsightError                 1
 │   └── UnsafeCheckpoint       2   not a selfsight checkpoint, or one that carries a pickle
 ├── NothingUsable              3   no input file could be used
 ├── GateRefused                4   the data or a model is refused by a rule of proof (a leak, a missing approval)
+├── Unreachable               75   a service does not answer; what is finished is kept, the same command goes on
 ├── Preempted                 75   asked to stop; the state is saved, the same command goes on
 └── Diverged                  76   the loss is no longer finite; the last good checkpoint is kept
     └── Collapsed             76   pretraining gives every crop the same features, and the recipe asks to stop then
@@ -45,6 +46,10 @@ class NothingUsable(SelfsightError):
 
 class GateRefused(SelfsightError):
     exit_code = 4
+
+
+class Unreachable(SelfsightError):
+    exit_code = 75
 
 
 class Preempted(SelfsightError):

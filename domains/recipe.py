@@ -85,7 +85,8 @@ class Finetune(Training):
 class Recipe(Frozen):
     """One complete description of a run. A domain narrows `data` to its own settings."""
 
-    name: str
+    name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Part of file names in the home: a folder from elsewhere may not lead out of it."""
     domain: str
     head: str
     objective: str = "mae"
@@ -124,7 +125,10 @@ class Recipe(Frozen):
             at = values
             for part in parents:
                 at = at.setdefault(part, {}) if isinstance(at, dict) else {}
-            at[last] = yaml.safe_load(text)
+            try:
+                at[last] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise RecipeError(f"recipe key {dotted!r}: {text!r} is not YAML: {error}") from None
         return type(self).checked(values)
 
     @classmethod

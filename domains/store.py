@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,14 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from domains.errors import SelfsightError
 from domains.recipe import digest_of
 
 STAGE_VERSIONS = {
     "ingest": 1, "label": 1, "manifest": 1, "labels": 1, "pretrain": 1, "finetune": 1, "evaluate": 3,
     "embed": 1, "expected": 1, "given": 1, "pseudo": 1, "study": 1, "scores": 1,
-    "glance": 1,
+    "glance": 1, "figures": 1, "drift": 1,
 }  # fmt: skip
 """Bumped by hand when a stage's output changes for the same inputs."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Errors of a full disk, a limit on a file's size, and a quota."""
 
 
 class Missing(Exception):
@@ -66,13 +72,17 @@ class Store:
 
         Two processes on one key: one computes, the other waits and gets the same. A process that dies leaves no
         entry, only a temporary sibling that the next writer of the key removes.
+
+        Raises:
+            SelfsightError: the disk is full; nothing of the entry is left, and those before it are untouched.
         """
         path = self.path(stage, key)
         if (found := self.get(stage, key)) is not None:
             return found
         if self._looking:
             raise Missing(f"{stage} {key}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with room_for(path, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.home / "locks" / f"{stage}-{key}"):
             if (found := self.get(stage, key)) is not None:
                 return found
@@ -82,15 +92,16 @@ class Store:
             temporary = path.parent / f".{key}-{uuid.uuid4().hex[:8]}"
             temporary.mkdir()
             try:
-                facts = write(temporary)
+                with room_for(path, temporary):
+                    facts = write(temporary)
+                    for file in sorted(temporary.rglob("*")):
+                        if file.is_file():
+                            fsync(file)
+                    write_atomically(temporary / "entry.json", json.dumps(facts, sort_keys=True, indent=1))
+                    os.rename(temporary, path)
             except BaseException:
                 shutil.rmtree(temporary)
                 raise
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    fsync(file)
-            write_atomically(temporary / "entry.json", json.dumps(facts, sort_keys=True, indent=1))
-            os.rename(temporary, path)
             fsync(path.parent)
         return path
 
@@ -101,6 +112,32 @@ class Store:
         for folder in (path, *path.parent.glob(f".{key}-*")):
             if folder.exists():
                 shutil.rmtree(folder)
+
+
+@contextmanager
+def room_for(path: Path, written: Path) -> Iterator[None]:
+    """Says what could not be written, and how much it was, when the disk is full or a limit is reached.
+
+    Args:
+        path: what is being made.
+        written: file or folder that holds what there is of it so far.
+
+    Raises:
+        SelfsightError: there is no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        files = [file for file in (written, *written.rglob("*")) if file.is_file()]
+        so_far = sum(file.stat().st_size for file in files)
+        free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+        raise SelfsightError(
+            f"{path} cannot be written ({os.strerror(error.errno)}): it needs more than the {so_far} bytes that fit, "
+            f"and {free} bytes are free. Nothing of it is kept, what was there before is untouched: make room and run "
+            "the same command again"
+        ) from error
 
 
 @contextmanager

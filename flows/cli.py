@@ -11,14 +11,19 @@ import typer
 
 from domains.errors import UsageError
 from flows import looking
+from flows.drift import drift
 from flows.erase import erase
+from flows.generate import generate
 from flows.lineage import lineage, registry
 from flows.next import next_to_label
 from flows.options import DryRun, Epochs, Home, Json, RecipeFile, RecipeName, Set, recipe_of, with_epochs
 from flows.output import Command, command
 from flows.promote import promote, rollback
+from flows.replicate import replicate
+from flows.schedule import schedule
 from flows.score import score
 from flows.stopping import die_with_parent
+from flows.sync import sync
 
 app = typer.Typer(
     name="selfsight",
@@ -58,6 +63,7 @@ def ingest(
 def pretrain(
     recipe: RecipeName,
     data: Data = None,
+    continued: Annotated[bool, typer.Option("--continue", help="Start from the weights of this recipe's last encoder; if it saw the same data, it is the answer.")] = False,  # noqa: E501
     home: Home = None, as_json: Json = False, changes: Set = None, recipe_file: RecipeFile = None,
     epochs: Epochs = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
@@ -70,7 +76,7 @@ def pretrain(
             return c.done(*estimate_training("pretrain", wanted, c.home))
         from pipelines.pretrain import pretrain as verb
 
-        _trained("pretrain", wanted, verb(wanted, c.home, data=data), c)
+        _trained("pretrain", wanted, verb(wanted, c.home, data=data, continued=continued), c)
 
 
 @app.command()
@@ -145,6 +151,7 @@ def study(
     screen: Annotated[bool, typer.Option("--screen", help="Instead of the arms: every objective that fits, behind a frozen encoder, on the first fold.")] = False,  # noqa: E501
     robustness: Annotated[bool, typer.Option("--robustness", help="Judge scratch and the pretrained arms on disturbed images too: noise, blur, low contrast, another scanner.")] = False,  # noqa: E501
     test: Annotated[Path | None, typer.Option(metavar="SOURCE", help="Judge on another labelled folder instead of the folds' held-out groups.", show_default=False)] = None,  # noqa: E501
+    encoder: Annotated[str | None, typer.Option(metavar="URI", help="An encoder or model of other data, as one more arm; a model of the same head is tried without labels too.", show_default=False)] = None,  # noqa: E501
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Encoder weights of your own, as one more arm.", show_default=False)] = None,  # noqa: E501
     licence: Annotated[str, typer.Option(metavar="TEXT", help="Licence of the --init weights.", show_default=False)] = "",  # noqa: E501
     origin: Annotated[str, typer.Option("--source", metavar="TEXT", help="Where the --init weights come from.", show_default=False)] = "",  # noqa: E501
@@ -156,10 +163,14 @@ def study(
 
         wanted = recipe_of(recipe, changes, recipe_file)
         if source is not None:
-            _ingested(wanted, source, c)
+            _ingested(wanted, source, c, like=encoder)
         budgets = looking.budgets_of(label_budgets)
         named = [name.strip() for name in arms.split(",")] if arms else None
-        given = _given(init, wanted, c.home, licence, origin) if init else None
+        if init is not None and encoder is not None:
+            raise UsageError("--init and --encoder are two ways to name the given weights: give one")
+        given = (
+            _given(init, wanted, c.home, licence, origin) if init else _encoder(encoder or "none", wanted, c.home, None)
+        )
         result = run_study(
             wanted, c.home, label_budgets=budgets, test=test, folds=folds, arms=named, given=given, draws=draws,
             screen=screen, robustness=robustness,
@@ -246,13 +257,18 @@ app.command("next")(next_to_label)
 app.command()(promote)
 app.command()(rollback)
 app.command()(score)
+app.command()(drift)
 app.command()(erase)
+app.command()(generate)
+app.command()(schedule)
+app.command()(replicate)
 app.command()(looking.doctor)
 app.command()(looking.recipes)
 app.command()(registry)
 app.command()(lineage)
 app.command()(looking.whois)
 app.command()(looking.ui)
+app.command()(sync)
 dataset = typer.Typer(help="Look at a source folder before any work.", no_args_is_help=True)
 dataset.command("check")(looking.dataset_check)
 app.add_typer(dataset, name="dataset")

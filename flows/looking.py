@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,13 +13,17 @@ import typer
 from domains.errors import NothingUsable, UsageError
 from flows.options import Home, Json, Set, recipe_of
 from flows.output import command
+from flows.stopping import owning_signals
 
 MOST_PAIRS = 10
 """Near-duplicates that are shown to a person."""
 ADVICE = "A dataset.yaml in the folder says what it is, key by key:"
 
 
-def doctor(home: Home = None, as_json: Json = False) -> None:
+def doctor(
+    schedule: Annotated[bool, typer.Option("--schedule", help="Also prove, in a scratch home, that a schedule fires a run.")] = False,  # noqa: E501
+    home: Home = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Show versions, devices and disk, and what is wrong with them."""
     with command(home, as_json) as c:
         from flows.doctor import examine
@@ -30,6 +35,16 @@ def doctor(home: Home = None, as_json: Json = False) -> None:
             f"{'disk':<12} {found['disk_free_gib']:.0f} GiB free",
         ]
         lines += [f"problem      {problem}" for problem in found["problems"]] or ["no problem found"]
+        if schedule:
+            from flows.schedule_check import prove_that_schedules_fire
+
+            print(*lines, "schedule     waiting for a scheduled run ...", sep="\n", file=sys.stderr, flush=True)
+            with owning_signals() as stop:
+                found |= prove_that_schedules_fire(stop)
+            lines.append(
+                f"schedule     fires: a scheduled run had completed {found['fired_seconds']:.0f} s after the server "
+                f"was up, which took {found['server_seconds']:.0f} s"
+            )
         c.done(found, *lines)
 
 
@@ -101,7 +116,7 @@ def whois(
 
 
 def ui(home: Home = None, as_json: Json = False) -> None:
-    """Open MLflow's and Prefect's pages on loopback until Ctrl-C."""
+    """Open the index of reports, MLflow's and Prefect's pages on loopback until Ctrl-C."""
     with command(home, as_json) as c:
         from flows.pages import show_pages
 

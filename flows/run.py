@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from domains.errors import Preempted
+from domains.errors import SelfsightError
 from domains.recipe import Recipe
 from flows.server import shared_server
+from flows.steps import VERBS, Answer, Steps
 from flows.stopping import Stop, in_thread, owning_signals
-from flows.trainer import train_apart
-
-VERBS = ("ingest", "pretrain", "finetune", "evaluate", "register", "report")
-TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED}
-RETRY_DELAYS_SECONDS = [2.0, 15.0]
-
-Answer = dict[str, Any]
+from flows.tasks import as_task
 
 
 def run(recipe: Recipe, source: Path, home: Path) -> Answer:
@@ -34,76 +26,6 @@ def run(recipe: Recipe, source: Path, home: Path) -> Answer:
         with shared_server(home, stopping=stop.asked) as url:
             os.environ["PREFECT_API_URL"] = url
             return in_thread(lambda: _as_flow(recipe, source, home, stop), stop) | {"cached": False}
-
-
-class Steps:
-    """The verbs of one run, in order; between them travel paths and digests, kept as plain JSON values."""
-
-    def __init__(self, recipe: Recipe, source: Path, home: Path, stop: Stop | None) -> None:
-        self._recipe, self._source, self._home, self._stop = recipe, source, home, stop
-        self.answer: Answer = {}
-        self.error: Exception | None = None
-
-    def do(self, verb: str) -> None:
-        """Runs one verb with what the verbs before it gave."""
-        if self._stop is not None:
-            self._stop.check()
-        step: Callable[[], Answer] = getattr(self, f"_{verb}")
-        self.answer |= step()
-
-    def _ingest(self) -> Answer:
-        from pipelines.ingest import ingest
-
-        taken = ingest(self._source, self._recipe, self._home)
-        refused = [{"file": file, "reason": reason} for file, reason in taken.refused]
-        return {
-            "ingest": taken.counts, "refused_files": refused, "notes": taken.notes, "manifest": str(taken.manifest),
-        }  # fmt: skip
-
-    def _pretrain(self) -> Answer:
-        if self._stop is None:
-            from pipelines.pretrain import pretrain
-
-            return {"encoder_folder": str(pretrain(self._recipe, self._home, data=self._manifest).folder)}
-        options = ("--data", str(self._manifest))
-        return {"encoder_folder": self._trained("pretrain", *options)}
-
-    def _finetune(self) -> Answer:
-        encoder = self.answer["encoder_folder"]
-        if self._stop is None:
-            from pipelines.finetune import finetune
-
-            trained = finetune(self._recipe, self._home, encoder=Path(encoder), data=self._manifest)
-            return {"model_folder": str(trained.folder)}
-        options = ("--data", str(self._manifest), "--encoder", encoder)
-        return {"model_folder": self._trained("finetune", *options)}
-
-    def _evaluate(self) -> Answer:
-        from pipelines.evaluate import evaluate
-
-        judged = evaluate(Path(self.answer["model_folder"]), self._home).to_json()
-        kept = ("evaluation", "metrics", "trivial", "paired", "primary", "summary")
-        return {key: judged[key] for key in kept if key in judged}
-
-    def _register(self) -> Answer:
-        from pipelines.register import register
-
-        registered = register(Path(self.answer["evaluation"]), self._home)
-        return {"model": registered.model, "encoder": registered.encoder}
-
-    def _report(self) -> Answer:
-        from pipelines.report import write_report
-
-        return {"report": str(write_report(self._home, evaluation=Path(self.answer["evaluation"])))}
-
-    @property
-    def _manifest(self) -> Path:
-        return Path(self.answer["manifest"])
-
-    def _trained(self, verb: str, *options: str) -> str:
-        assert self._stop is not None
-        answer = train_apart(verb, *options, recipe=self._recipe, home=self._home, stop=self._stop)
-        return str(answer["folder"])
 
 
 def _from_store(recipe: Recipe, source: Path, home: Path) -> Answer | None:
@@ -125,35 +47,25 @@ def _from_store(recipe: Recipe, source: Path, home: Path) -> Answer | None:
 
 def _as_flow(recipe: Recipe, source: Path, home: Path, stop: Stop) -> Answer:
     """The same verbs as tasks of a flow. Paths and messages may name patients: Prefect gets neither."""
+    import httpx
     import prefect
-    from prefect.cache_policies import NO_CACHE
 
     steps = Steps(recipe, source, home, stop)
-
-    def do(verb: str) -> None:
-        try:
-            steps.do(verb)
-        except Exception as error:
-            steps.error = error
-            raise RuntimeError(f"{verb}: {type(error).__name__}") from None
-
-    # The store is the cache, so Prefect keeps no results; a stopped or refused run must not be tried again.
-    options: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "log_prints": False}
-    options |= {"retries": len(RETRY_DELAYS_SECONDS), "retry_delay_seconds": RETRY_DELAYS_SECONDS}
-    options |= {"retry_condition_fn": lambda task, task_run, state: _transient(steps.error)}
 
     @prefect.flow(name=f"run {recipe.name}", persist_result=False, validate_parameters=False)
     def verbs(recipe: str, recipe_digest: str) -> None:
         for verb in VERBS:
-            prefect.task(**options, name=verb)(do)(verb)
+            as_task(steps, verb)
 
-    state = verbs(recipe.name, recipe.digest(), return_state=True)
+    try:
+        state = verbs(recipe.name, recipe.digest(), return_state=True)
+    except httpx.TransportError as error:
+        stop.check()
+        raise SelfsightError(
+            f"the Prefect server does not answer ({type(error).__name__}); what was finished is kept, the same command "
+            "goes on"
+        ) from None
     if not state.is_completed():
         stop.check()
         raise steps.error or RuntimeError(f"the flow ended as {state.name}: {state.message}")
     return steps.answer
-
-
-def _transient(error: Exception | None) -> bool:
-    """Whether trying again may help: a fault of a disk or network, not of the data, the recipe or the code."""
-    return isinstance(error, OSError) and error.errno in TRANSIENT and not isinstance(error, Preempted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,15 +65,17 @@ def _as_flow(plan: Plan, stop: Stop) -> None:
     import prefect
     from prefect.cache_policies import NO_CACHE
 
+    from pipelines.fan_out import map_files, on_ray
     from pipelines.score import score_one
 
+    do = partial(score_one, model=plan.model, out=plan.out, home=plan.home)
     errors: list[Exception] = []
 
     def batch(number: int) -> None:
         try:
-            for key, candidate in plan.todo[number * BATCH : (number + 1) * BATCH]:
+            inputs = plan.todo[number * BATCH : (number + 1) * BATCH]
+            for _ in map_files(do, inputs) if on_ray() else map(do, inputs):
                 stop.check()
-                score_one(plan.model, key, candidate, plan.out, plan.home)
         except Exception as error:
             errors.append(error)
             raise RuntimeError(f"batch {number}: {type(error).__name__}") from None

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from domains.errors import Preempted, SelfsightError
+from flows.guard import LOOPBACK, auth_string, guarded, refuse_other_addresses
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
+"""A machine that has something better to do takes minutes for what an idle one does in ten seconds."""
 WATCH_SECONDS = 5.0
 
 
@@ -33,20 +35,30 @@ def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterat
 
     Every user holds a shared lock. Who gets it exclusively on leaving was the last one, and stops the server; when
     the last one was killed, the server itself does so: no address is ever stale for long, no server is orphaned.
+    It asks for the home's password, which this process is given in its environment, as Prefect's client wants it.
+    A server that dies meanwhile is started again at the same address, so that the clients' next tries reach it.
 
     Raises:
         SelfsightError: the server does not start; the text names its log.
+        UsageError: the environment asks for another address than loopback.
     """
     if url := os.environ.get("PREFECT_API_URL"):
         yield url
         return
+    refuse_other_addresses()
+    os.environ["PREFECT_API_AUTH_STRING"] = auth_string(home)
     with open(_lock(home, "users"), "a") as users:
         with _mutex(home, stopping):
             fcntl.flock(users, fcntl.LOCK_SH)
-            url = _running(home) or _start(home, stopping)
+            url = running(home) or _start(home, stopping)
+        left = threading.Event()
+        keeper = threading.Thread(target=_keep_alive, args=(home, left), daemon=True)
+        keeper.start()
         try:
             yield url
         finally:
+            left.set()
+            keeper.join()
             with _mutex(home, never):
                 if _alone(users):
                     stop(home)
@@ -71,22 +83,17 @@ def stop(home: Path) -> None:
 
 def serve(home: Path) -> None:
     """Runs the server in this process until nobody uses it: what `python -m flows.server HOME` does."""
-    listening = socket.create_server(("127.0.0.1", 0))  # bound before anything else: no race for a port
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    os.environ |= {
-        "PREFECT_UI_API_URL": f"{url}/api",
-        # The default lets any web page that is open in a browser on this machine create flow runs.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT__SERVER_FINAL": "1",
-    }
+    listening = _listen(home)  # before anything else: no race for a port
+    url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+    os.environ |= guarded(home, url) | {"PREFECT__SERVER_FINAL": "1"}
     import uvicorn
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app = create_app(ephemeral=True)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
+    app = create_app()  # one that is called ephemeral never runs a schedule
+    # Around the app, not in it: automations call the app from inside, by another name, and would be turned away.
+    doors = TrustedHostMiddleware(app, allowed_hosts=[LOOPBACK, "localhost"])
+    server = uvicorn.Server(uvicorn.Config(doors, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
 
     def watch() -> None:
         while not server.started:
@@ -104,6 +111,39 @@ def serve(home: Path) -> None:
     server.run(sockets=[listening])
 
 
+def _listen(home: Path) -> socket.socket:
+    """At the port that the home's server had before, if it is free."""
+    file = home / "prefect" / "port"
+    before = int(file.read_text()) if file.exists() else 0
+    try:
+        listening = socket.create_server((LOOPBACK, before))
+    except OSError:
+        listening = socket.create_server((LOOPBACK, 0))
+    file.write_text(str(listening.getsockname()[1]))
+    return listening
+
+
+def _keep_alive(home: Path, left: threading.Event) -> None:
+    """Starts the server again when its process is gone, until `left` is set."""
+    while not left.wait(WATCH_SECONDS / 5):
+        if _lives(home):
+            continue
+        try:
+            with _mutex(home, left.is_set):
+                if not _lives(home):
+                    print("the Prefect server is gone and is started again", file=sys.stderr, flush=True)
+                    _start(home, left.is_set)
+        except Preempted:  # nobody needs it any more
+            return
+        except SelfsightError as error:
+            print(error, file=sys.stderr, flush=True)
+
+
+def _lives(home: Path) -> bool:
+    address = _address(home)
+    return address is not None and _is_ours(home, address["pid"])
+
+
 def _start(home: Path, stopping: Callable[[], bool]) -> str:
     stop(home)
     log = home / "prefect" / "server.log"
@@ -117,7 +157,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
         )  # fmt: skip
     deadline = time.monotonic() + START_SECONDS
     while not stopping() and process.poll() is None and time.monotonic() < deadline:
-        if (url := _running(home)) is not None:
+        if (url := running(home)) is not None:
             threading.Thread(target=process.wait, daemon=True).start()  # reaps it whenever it ends
             return url
         time.sleep(0.1)
@@ -128,7 +168,7 @@ def _start(home: Path, stopping: Callable[[], bool]) -> str:
     raise SelfsightError(f"the Prefect server did not start within {START_SECONDS:.0f} s; its log is {log}")
 
 
-def _running(home: Path) -> str | None:
+def running(home: Path) -> str | None:
     """The address of a server of this home that answers."""
     address = _address(home)
     if not address or not _is_ours(home, address["pid"]):

@@ -31,6 +31,7 @@ def prepare_environment(home: Path) -> None:
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the default of 20 s is a cold start's length
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; the least there is, and what `deployments` counts on
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the command line tells of errors itself, once and without a traceback
         "MLFLOW_DISABLE_TELEMETRY": "true",

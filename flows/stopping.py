@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from types import FrameType
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ Result = TypeVar("Result")
 
 SAVE_SECONDS = 120.0
 """How long a trainer may take to save before it is killed."""
+BURST_SECONDS = 1.0
+"""Signals this close together are one request: a dying parent sends its death signal once a thread."""
 LEAVE_SECONDS = 1.0
 """How long other work may take to notice."""
 PARENT = "SELFSIGHT_PARENT"
@@ -59,11 +62,13 @@ class Stop:
             _signal_group(trainer, signal.SIGKILL)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        trainer = self._trainer
-        if trainer is not None:
-            _signal_group(trainer, signal.SIGKILL if self.asked() else signal.SIGTERM)
+        trainer, now = self._trainer, time.monotonic()
+        if trainer is not None and not self.asked():
+            _signal_group(trainer, signal.SIGTERM)
         if self._asked_at is None:
-            self._asked_at = time.monotonic()
+            self._asked_at = now
+        elif trainer is not None and now - self._asked_at > BURST_SECONDS:
+            _signal_group(trainer, signal.SIGKILL)
 
     def _overdue(self) -> bool:
         if self._asked_at is None:
@@ -89,7 +94,7 @@ def owning_signals() -> Iterator[Stop]:
 
 
 def in_thread(work: Callable[[], Result], stop: Stop) -> Result:
-    """What `work` returns or raises, from a thread, while this one stays free for signals.
+    """What `work` returns or raises, from a thread with this one's context, while this one stays free for signals.
 
     Raises:
         Preempted: asked to stop, and `work` did not end by itself: the process must be left at once.
@@ -103,7 +108,7 @@ def in_thread(work: Callable[[], Result], stop: Stop) -> Result:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=body, name="run", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(body,), name="run", daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(0.1)

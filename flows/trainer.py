@@ -11,6 +11,7 @@ from typing import Any
 
 from domains.errors import Diverged, GateRefused, NothingUsable, Preempted, SelfsightError, UsageError
 from domains.recipe import Recipe
+from flows.devices import devices
 from flows.stopping import PARENT, Stop
 
 ERRORS: dict[int, type[SelfsightError]] = {
@@ -27,13 +28,14 @@ def train_apart(verb: str, *options: str, recipe: Recipe, home: Path, stop: Stop
     stop.check()
     command = [sys.executable, "-m", "flows.cli", verb, recipe.name, *options]
     root = str(Path(__file__).parents[1])
-    trainer = subprocess.Popen(
-        [*command, "--home", str(home), "--recipe-file", "/dev/stdin", "--json"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {PARENT: str(os.getpid()), "PYTHONPATH": _with_root(root)},
-    )  # fmt: skip
-    with stop.forwarding_to(trainer):
-        answer = _last_json(trainer.communicate(recipe.to_yaml())[0])
+    with devices(recipe.devices, stop) as visible:
+        trainer = subprocess.Popen(
+            [*command, "--home", str(home), "--recipe-file", "/dev/stdin", "--json"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env=os.environ | visible | {PARENT: str(os.getpid()), "PYTHONPATH": _with_root(root)},
+        )  # fmt: skip
+        with stop.forwarding_to(trainer):
+            answer = _last_json(trainer.communicate(recipe.to_yaml())[0])
     if trainer.returncode == 0:
         stop.check()
         return answer

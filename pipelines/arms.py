@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,9 @@ class Arm:
     objective: str = ""
     """Of the pretraining, where there is one."""
     given: str = ""
-    """Store key (stage "given") of weights that a user has."""
+    """Folder of an encoder or model that a user has; `what` holds the digest of its weights."""
+    given_head: bool = False
+    """Whether a trained head comes with it."""
     changes: tuple[tuple[str, str], ...] = ()
     """Recipe keys that this arm sets, as YAML text."""
     taught: bool = False
@@ -43,7 +46,7 @@ class Arm:
     strategy: str = "random"
     """Which groups are labelled first."""
     budgets: tuple[int, ...] | None = None
-    """The label budgets it is tried at; all by default."""
+    """The label budgets it is tried at where nobody named it; all by default."""
     disturbed: str = ""
     """Of `disturb.NAMES`: what its models' inputs suffer when they are judged. They are trained as without it."""
 
@@ -53,6 +56,8 @@ class Arm:
 
     def has_model_without_labels(self, head: Head, classes: int) -> bool:
         """Whether its pretraining brings a decoder for a head of so many classes along."""
+        if self.given_head:
+            return True
         return head.dense and bool(self.objective) and objectives.gives_zero_label_model(self.objective, classes)
 
     @property
@@ -67,7 +72,9 @@ class Arm:
 
 
 def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | None = None) -> list[Arm]:
-    """The arms of a study of this recipe, or those named; `given` is the folder of an encoder a user brought.
+    """The arms of a study of this recipe, or those named, which are tried at every budget that is asked for.
+
+    `given` is the folder of an encoder or model that a user brought.
 
     Every objective that fits the recipe's data may be named too.
 
@@ -76,15 +83,14 @@ def arms_of(recipe: Recipe, wanted: Sequence[str] | None = None, given: Path | N
     """
     arms = [*_competitors(recipe), *_pretrained(recipe), *_controls(recipe)]
     if given is not None:
-        what = "Weights from elsewhere, licence and source in their model.json."
-        arms.append(Arm("given weights", "pretrained", what, "given", given=given.name))
+        arms.append(_given(given, recipe))
     if wanted is None:
         return arms
     others = {name: _instead(name) for name in objectives.fitting(given_by(recipe))}
     known = others | {arm.name: arm for arm in arms}
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(f"unknown arms {', '.join(unknown)}; arms are {', '.join(known)}")
-    return [known[name] for name in wanted]
+    return [replace(known[name], budgets=None) for name in wanted]
 
 
 def screened(recipe: Recipe) -> list[Arm]:
@@ -145,6 +151,15 @@ def _pretrained(recipe: Recipe) -> Iterator[Arm]:
     for name in ("foreground_aware_random", "next") if domain.heads[recipe.head].dense else ("next",):
         what = f"As {own}; the strategy {name} says which groups are labelled."
         yield Arm(f"labels by {name}", "strategy", what, "pretrained", objective=own, strategy=name, budgets=FEW)
+
+
+def _given(folder: Path, recipe: Recipe) -> Arm:
+    """Weights from elsewhere, or an encoder or model of another data set; a model of the same head brings that too."""
+    info = json.loads((folder / "model.json").read_text())
+    lineage, head = info["lineage"], info["kind"] == "model" and info["recipe"]["head"] == recipe.head
+    source = lineage.get("given", {}).get("source") or f"the {info['recipe']['name']} {info['kind']} {folder.name[:12]}"
+    what = f"Started from weights that were there: {source} (sha256 {info['sha256'][:12]})."
+    return Arm("given weights", "pretrained", what, "given", given=str(folder), given_head=head)
 
 
 def _instead(objective: str) -> Arm:

@@ -65,6 +65,10 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     model = _trained(cell, recipe, home, manifest, labels, development) if cell.arm.needs_training else None
     if cell.test is not None:
         manifest, labels, tested = _elsewhere(cell.test, recipe, Store(home), parts.development)
+    if model is not None and cell.arm.start == "given":
+        lineage = open_model(model).info["lineage"]
+        learned = set(lineage["label_groups"]) | set(lineage["pretrain_groups"])
+        refuse_leak(trained_groups=learned, trained_digests=set(lineage["label_digests"]), evaluated=tested)
     cases = _scores(cell.arm, model, recipe, Store(home), manifest, labels, tested)
     return {"model": model.name if model else None, "cases": cases, "seconds": time.monotonic() - started}
 
@@ -101,7 +105,7 @@ def _trained(
 
 def _encoder(arm: Arm, recipe: Recipe, home: Path) -> Path | None:
     if arm.start == "given":
-        return Store(home).path("given", arm.given)
+        return Path(arm.given)
     return pretrain(recipe, home).folder if arm.start == "pretrained" else None
 
 

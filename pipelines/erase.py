@@ -18,7 +18,7 @@ from pipelines.dataset import Dataset
 from pipelines.ingest import keep
 from pipelines.traces import pictures_of, put_back, seen_by, sweep
 
-CACHES = ("embed", "expected", "glance", "pseudo")
+CACHES = ("drift", "embed", "expected", "figures", "glance", "pseudo")
 """Stages whose entries do not say whose they are: they go whole, and are computed again when they are asked for."""
 
 

@@ -175,7 +175,7 @@ def _finetune(
             crops = _crops(recipe, store, contract, labels, subjects, taught)
             job = Job(
                 module=Supervised(model, domain.heads[recipe.head]), source=crops, settings=recipe.finetune,
-                seed=recipe.seed, precision=recipe.precision, devices=recipe.devices, folder=run_folder,
+                seed=recipe.seed, precision=recipe.precision, devices=1, folder=run_folder,
                 identity=identity, label=f"finetune {recipe.name}", spatial_axes=contract.geometry.spatial_axes,
             )  # fmt: skip
             outcome = asdict(train(job, tracker))

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from domains.domain import Candidate, Domain, Scan, load
-from domains.erased import WHY, Erased, read_erased, without_erased
+from domains.domain import Domain, Scan, load
+from domains.erased import WHY, read_erased, without_erased
 from domains.errors import NothingUsable, Refused, UsageError
 from domains.identity import Identity
-from domains.manifest import Contract, Labels, Manifest, Record, Subject, read_manifest
+from domains.manifest import Contract, Labels, Manifest, Record, read_manifest
 from domains.recipe import Recipe
-from domains.splits import split_bucket
 from domains.store import Store, locked, write_atomically
 from pipelines.dataset import Dataset, dataset_file, find_dataset, keep_dataset, read_labels
 from pipelines.ingest_notes import answered, same_names, with_names
 from pipelines.progress import Progress
+from pipelines.taking import Taken, Taker
 from pipelines.verdicts import by_verdict, one_verdict
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -52,16 +47,6 @@ class Intake:
     refused: list[tuple[str, str]]
     """Path and reason, with names."""
     notes: list[str]
-
-
-@dataclass
-class _Taken:
-    """What became of one candidate."""
-
-    records: list[Record]
-    subject: Subject | None = None
-    label: str | None = None
-    refused: list[tuple[str, str]] = field(default_factory=list)
 
 
 def ingest(source: Path, recipe: Recipe, home: Path, *, contract: Contract | None = None) -> Ingested:
@@ -124,16 +109,16 @@ def take_in(
             f"{domain.version}: remove {dataset_file(recipe, home)} and ingest its sources again"
         )
     contract = old.contract if old else _plan(domain, scan, recipe, contract)
-    taker = _Taker(domain, scan, source, recipe, contract, store, identity, erased, previous, old)
-    taken: list[_Taken] = []
+    taker = Taker(domain, scan, source, recipe, contract, store, identity, erased, previous, old)
+    taken: list[Taken] = []
     with Progress(f"ingest {recipe.name}", len(scan.candidates), unit="subjects") as progress:
-        for one in in_order(taker.take, scan.candidates):
+        for one in taker.take(scan.candidates):
             taken.append(one)
             progress.advance()
     taken = _without_duplicates(taken, old, taker.names)
-    taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
+    taken.append(Taken([Record(file_id=taker.file_id(p), verdict="ignored", reason=why)
                          for p, why in sorted(scan.ignored.items())]))  # fmt: skip
-    taken.append(_Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
+    taken.append(Taken([Record(file_id=taker.file_id(p), verdict="refused", reason=why)
                          for p, why in sorted(scan.refused.items())],
                         refused=[(str(p), with_names(why, scan.alike.get(p, ())))
                                  for p, why in sorted(scan.refused.items())]))  # fmt: skip
@@ -164,141 +149,6 @@ def take_in(
     return Intake(manifest, labels, dataset, refused, notes)
 
 
-class _Taker:
-    """Turns candidates into store entries; safe to call from several threads."""
-
-    def __init__(
-        self, domain: Domain, scan: Scan, source: Path, recipe: Recipe, contract: Contract, store: Store,
-        identity: Identity, erased: Erased, previous: Dataset | None, old: Manifest | None,
-    ) -> None:  # fmt: skip
-        self.domain, self.scan, self.source, self.recipe = domain, scan, source, recipe
-        self.contract, self.store, self.identity = contract, store, identity
-        self.erased_digests = erased.content_digests
-        self.known_stamps = previous.files if previous else {}
-        self.known_records = {r.file_id: r for r in old.records} if old else {}
-        self.known_subjects = {s.subject_id: s for s in old.subjects} if old else {}
-        self.known_content = {s.content_digest: s for s in old.subjects} if old else {}
-        self.known_labels = read_labels(store, recipe, previous.labels if previous else None).entries
-        self.names: dict[str, str] = {}
-        self.belongs: dict[str, set[str]] = {}
-        """Id -> the groups whose candidates have it."""
-        self.held: set[str] = set()
-        """Ids of candidates that were erased under another name."""
-        labels = Counter(candidate.label for candidate in scan.candidates)
-        self.tables = {path for path, count in labels.items() if path is not None and count > 1}
-        self.stamps: dict[str, tuple[int, int]] = {}
-        self.without: dict[tuple[str, str], list[str]] = {}
-        """(label, why) -> names of the candidates that get none from it."""
-
-    def file_id(self, path: Path) -> str:
-        relative = path.relative_to(self.source) if path.is_relative_to(self.source) else path
-        found = self.identity.keyed("file", self.scan.namespace, str(relative))
-        self.names[found] = str(path.absolute())
-        return found
-
-    def groups(self) -> dict[str, str]:
-        """Id -> group id; a file that several groups share (a table) is nobody's."""
-        return {i: next(iter(groups)) for i, groups in self.belongs.items() if len(groups) == 1}
-
-    def take(self, candidate: Candidate) -> _Taken:
-        namespace = self.scan.namespace
-        subject_id = self.identity.keyed("subject", namespace, candidate.name)
-        group_id = self.identity.keyed("group", namespace, candidate.group)
-        if not self.scan.labels_only:
-            self.names[subject_id] = f"{self.source.absolute()}: {candidate.name}"
-            self.names[group_id] = f"{namespace}: {candidate.group}"
-        files = {**candidate.images, **({"label": candidate.label} if candidate.label else {})}
-        ids = {name: self.file_id(path) for name, path in files.items()}
-        paths = {ids[name]: path for name, path in files.items()}
-        if not self.scan.labels_only:
-            self._belong(group_id, [subject_id, group_id, *ids.values()])
-        stamps = {i: (path.stat().st_size, path.stat().st_mtime_ns) for i, path in paths.items()}
-        if not self.scan.labels_only and (unchanged := self._unchanged(subject_id, stamps, paths)) is not None:
-            return unchanged
-        self.stamps |= stamps
-        images = [ids[name] for name in candidate.images]
-        try:
-            raw = self.domain.read(candidate, self.recipe)
-            if raw.digest in self.erased_digests:
-                return self._hold(subject_id, group_id, paths)
-            known = self.known_content.get(raw.digest)
-            if known is None and self.scan.labels_only:
-                raise Refused("no image of the dataset is the same, and only labels are taken from this folder")
-            if known is not None and known.subject_id != subject_id and (candidate.label or self.scan.labels_only):
-                return self._known_image(candidate, ids, raw, known)
-            rules = self.contract.model_dump(mode="json", exclude={"num_classes"})
-            parts = {"contract": rules, "content": raw.digest}
-            if stated := getattr(raw, "stated", None):
-                parts["stated"] = stated
-            key = self.store.key("ingest", parts)
-            self.store.build("ingest", key, lambda folder: self.domain.write(raw, self.contract, folder))
-        except Refused as refusal:
-            records = [Record(file_id=i, verdict="refused", reason=refusal.reason) for i in images]
-            if candidate.label:
-                records.append(Record(file_id=ids["label"], verdict="ignored", reason="its image was refused"))
-            return _Taken(records, refused=[(str(p), refusal.reason) for p in candidate.images.values()])
-        subject = Subject(
-            subject_id=subject_id,
-            group_id=group_id,
-            split_bucket=split_bucket(namespace, candidate.group),
-            entry=key,
-            content_digest=raw.digest,
-            facts=self.store.facts("ingest", key),
-        )
-        taken = _Taken([Record(file_id=i, verdict="accepted", subject_id=subject_id) for i in images], subject)
-        if candidate.label:
-            self._take_label(candidate, candidate.label, ids["label"], raw, taken)
-        return taken
-
-    def _belong(self, group_id: str, ids: Iterable[str]) -> None:
-        for one in ids:
-            self.belongs.setdefault(one, set()).add(group_id)
-
-    def _hold(self, subject_id: str, group_id: str, paths: Mapping[str, Path]) -> _Taken:
-        """What was erased under another name is not taken, and its names are not written down."""
-        own = [i for i, path in paths.items() if path not in self.tables]
-        self.held |= {subject_id, group_id, *own}
-        return _Taken([Record(file_id=i, verdict="ignored", reason=WHY) for i in own])
-
-    def _known_image(self, candidate: Candidate, ids: dict[str, str], raw: Any, known: Subject) -> _Taken:
-        """An image that the dataset has from another place: its label joins the subject that is there."""
-        self._belong(known.group_id, ids.values())
-        reason = f"the image of subject {known.subject_id}, which is in the dataset already"
-        about = Record(file_id="", verdict="ignored", reason=reason, subject_id=known.subject_id)
-        taken = _Taken([about.model_copy(update={"file_id": ids[name]}) for name in candidate.images], known)
-        if candidate.label:
-            self._take_label(candidate, candidate.label, ids["label"], raw, taken)
-        return taken
-
-    def _take_label(self, candidate: Candidate, path: Path, file_id: str, raw: Any, taken: _Taken) -> None:
-        assert taken.subject is not None
-        try:
-            label = self.domain.read_label(candidate, raw, self.contract)
-        except Refused as refusal:
-            taken.records.append(Record(file_id=file_id, verdict="refused", reason=refusal.reason))
-            taken.refused.append((str(path), refusal.reason))
-            self.without.setdefault((str(path), refusal.reason), []).append(candidate.name)
-            return
-        parts = {"contract": self.contract.model_dump(mode="json"), "image": raw.digest, "label": label.digest}
-        key = self.store.key("label", parts)
-        self.store.build("label", key, lambda folder: self.domain.write_label(label, self.contract, folder))
-        taken.records.append(Record(file_id=file_id, verdict="label", subject_id=taken.subject.subject_id))
-        taken.label = key
-
-    def _unchanged(self, subject_id: str, stamps: dict[str, tuple[int, int]], paths: dict[str, Path]) -> _Taken | None:
-        """The previous outcome when no file of the candidate changed and its entries are still there."""
-        records = [self.known_records[i] for i in stamps if i in self.known_records]
-        if len(records) < len(stamps) or any(tuple(self.known_stamps.get(i, ())) != s for i, s in stamps.items()):
-            return None
-        subject, label = self.known_subjects.get(subject_id), self.known_labels.get(subject_id)
-        if subject is not None and self.store.get("ingest", subject.entry) is None:
-            return None
-        if label is not None and self.store.get("label", label) is None:
-            return None
-        refused = [(str(paths[r.file_id]), r.reason) for r in records if r.verdict == "refused"]
-        return _Taken(records, subject, label if subject else None, refused)
-
-
 def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> Contract:
     """The contract from the fingerprint of the headers that can be read; `take` refuses the others with a reason.
 
@@ -323,7 +173,7 @@ def _plan(domain: Domain, scan: Scan, recipe: Recipe, like: Contract | None) -> 
     return like.model_copy(update={"num_classes": planned.num_classes}) if like else planned
 
 
-def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[_Taken]:
+def _without_duplicates(taken: list[Taken], old: Manifest | None, paths: Mapping[str, str]) -> list[Taken]:
     """Refuses a subject whose decoded content another one already has, and leaves its label; the first stays."""
     first = {s.content_digest: s.subject_id for s in old.subjects} if old else {}
     kept = []
@@ -336,13 +186,13 @@ def _without_duplicates(taken: list[_Taken], old: Manifest | None, paths: Mappin
                           for r in one.records if r.verdict == "accepted"]  # fmt: skip
                 rest = [Record(file_id=r.file_id, verdict="ignored", reason=f"its image has the {reason}")
                         for r in one.records if r.verdict != "accepted"]  # fmt: skip
-                one = _Taken(images + rest, refused=[(paths[r.file_id], reason) for r in images])
+                one = Taken(images + rest, refused=[(paths[r.file_id], reason) for r in images])
         kept.append(one)
     return kept
 
 
 def _merged(
-    taken: list[_Taken], old: Manifest | None, recipe: Recipe, contract: Contract, source: dict[str, str]
+    taken: list[Taken], old: Manifest | None, recipe: Recipe, contract: Contract, source: dict[str, str]
 ) -> Manifest:
     records = {r.file_id: r for r in old.records} if old else {}
     subjects = {s.subject_id: s for s in old.subjects} if old else {}
@@ -373,16 +223,3 @@ def keep(store: Store, stage: str, digest: str, text: str) -> str:
 
     store.build(stage, key, write)
     return key
-
-
-def in_order(do: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
-    """`do(item)` for every item from a few threads, results in the items' order, at most 2 per thread in flight."""
-    threads = threads or len(os.sched_getaffinity(0))
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(do, item))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ ORDER, SAMPLE, STEP = 1, 2, 3
 
 def batches(
     source: CropSource, *, seed: int, batch_size: int, start: int, stop: int, crops: int = 1, threads: int = 1,
-    ahead: int = 4,
+    ahead: int = 4, rank: int = 0, ranks: int = 1,
 ) -> Iterator[tuple[int, Batch]]:  # fmt: skip
     """(step, batch) for every step in [start, stop), read ahead by background threads, given out in order.
 
@@ -29,15 +30,20 @@ def batches(
         crops: of each subject.
         threads: readers in the background.
         ahead: batches kept ready at most.
+        rank: which of `ranks` equal parts of every batch to give, so that all of them together are the batch of one.
 
     Raises:
-        ValueError: the source is empty.
+        ValueError: the source is empty, or a batch has no equal parts.
     """
     if not len(source):
         raise ValueError("there are no subjects to train on")
+    if batch_size % ranks:
+        raise ValueError(f"a batch of {batch_size} has no {ranks} equal parts")
+    share = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
 
     def read(step: int) -> Batch:
-        return source.batch(*draw(step, seed=seed, batch_size=batch_size, subjects=len(source)), crops)
+        subjects, seeds = draw(step, seed=seed, batch_size=batch_size, subjects=len(source))
+        return source.batch(subjects[share], seeds[share], crops)
 
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
@@ -57,10 +63,15 @@ def draw(step: int, *, seed: int, batch_size: int, subjects: int) -> tuple[list[
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(positions, subjects)
-    orders = {int(epoch): np.argsort(hashed(ORDER, seed, epoch, np.arange(subjects))) for epoch in np.unique(epochs)}
-    chosen = [int(orders[int(epoch)][at]) for epoch, at in zip(epochs, within, strict=True)]
+    chosen = [int(_order(seed, int(epoch), subjects)[at]) for epoch, at in zip(epochs, within, strict=True)]
     seeds = hashed(SAMPLE, seed, step, np.arange(batch_size)) >> np.uint64(2)
     return chosen, seeds.tolist()
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, subjects: int) -> np.ndarray:
+    """Subjects in the order of an epoch; kept, since sorting a million takes longer than a step."""
+    return np.argsort(hashed(ORDER, seed, epoch, np.arange(subjects)))
 
 
 def hashed(*keys: int | np.ndarray) -> np.ndarray:

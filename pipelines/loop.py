@@ -19,12 +19,12 @@ from domains.domain import CropSource
 from domains.errors import ContractMismatch, Diverged, Preempted
 from domains.recipe import Training
 from domains.store import locked, write_atomically
-from pipelines import checkpoint, runtime
+from pipelines import checkpoint, ranks, runtime
 from pipelines.loaders import STEP, batches, hashed
 from pipelines.progress import Progress
 from pipelines.tracking import Tracker
 from ssl_models.optim import AveragedWeights, adamw, parameter_groups, set_learning_rate, warmup_cosine
-from ssl_models.protocols import Batch
+from ssl_models.protocols import Batch, Losses
 
 CURVE_POINTS = 200
 """Losses kept for the report, and records in the journal, over a whole training."""
@@ -50,6 +50,7 @@ class Job:
     seed: int
     precision: str
     devices: int
+    """Above 1: as many ranks, each with its share of every batch."""
     spatial_axes: int
     """Decides the memory layout: 2 and 3 train channels-last."""
     crops: int = 1
@@ -60,6 +61,8 @@ class Job:
     """JSON: verb, key, recipe, data digest. A checkpoint of another identity is refused."""
     label: str
     watches: tuple[Watch, ...] = ()
+    sharded: bool = False
+    """Spread the parameters over the ranks too, where one device cannot hold them. Watches are then not asked."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class _Account:
     step: int = 0
     seconds: float = 0.0
     wait_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     last_loss: float = math.nan
@@ -103,27 +107,46 @@ def train(job: Job, tracker: Tracker) -> Outcome:
     """
     with locked(job.folder / "lock"), torch.random.fork_rng(), runtime.stop_on_signals():
         _refuse_to_diverge_again(job)
-        run = _Run(job, tracker)
-        run.restore()
-        if run.account.step == 0:
-            run.look()
-        remaining = closing(_batches(job, run.account.step))
-        with remaining as stream, Progress(job.label, job.settings.steps, done=run.account.step) as progress:
-            while run.account.step < job.settings.steps:
-                started = time.monotonic()
-                _, batch = next(stream)
-                run.account.wait_seconds += time.monotonic() - started
-                loss = run.step(batch)
-                run.account.seconds += time.monotonic() - started
-                progress.advance(loss=loss)
-                if runtime.stop_requested.is_set() and run.account.step < job.settings.steps:
-                    run.save()
-                    runtime.stop_requested.clear()  # heard: a second try in this process is not stopped by it
-                    raise Preempted(
-                        f"{job.label} was asked to stop; step {run.account.step} of {job.settings.steps} is saved in "
-                        f"{job.folder}. Run the same command again to go on"
-                    )
-        return run.finish()
+        if job.devices > 1:
+            try:
+                ranks.together(_as_rank, job, tracker)
+            finally:
+                runtime.stop_requested.clear()
+            job = replace(job, devices=1, sharded=False)  # whose last checkpoint is there now
+        return _to_the_end(job, tracker).finish()
+
+
+def _as_rank(job: Job, tracker: Tracker) -> None:
+    """What each of several ranks does, below the lock of the process that started them."""
+    with runtime.stop_on_signals():
+        _to_the_end(job, tracker)
+
+
+def _to_the_end(job: Job, tracker: Tracker) -> _Run:
+    """The run after its last step."""
+    run = _Run(job, tracker)
+    run.restore()
+    if run.account.step == 0:
+        run.look()
+    steps, leads = job.settings.steps, ranks.rank() == 0
+    remaining = closing(_batches(job, run.account.step))
+    with remaining as stream, Progress(job.label, steps, done=run.account.step, shown=leads) as progress:
+        while run.account.step < steps:
+            started = time.monotonic()
+            _, batch = next(stream)
+            run.account.wait_seconds += time.monotonic() - started
+            loss = run.step(batch)
+            run.account.seconds += time.monotonic() - started
+            progress.advance(loss=loss)
+            if run.stop_requested and run.account.step < steps:
+                run.save()
+                ranks.meet()  # whoever leaves first ends the others
+                runtime.stop_requested.clear()  # heard: a second try in this process is not stopped by it
+                raise Preempted(
+                    f"{job.label} was asked to stop; step {run.account.step} of {steps} is saved in "
+                    f"{job.folder}. Run the same command again to go on"
+                )
+    return run
 
 
 class _Run:
@@ -135,7 +158,11 @@ class _Run:
         self.account = _Account()
         self.checkpoints = job.folder / "checkpoints"
         self.identity = json.loads(json.dumps(job.identity))
-        self.module = _lay_out(job.module.to(self.fabric.device), job.spatial_axes).train()
+        self.stop_requested = False
+        self.module = job.module.to(self.fabric.device).train()
+        if not job.sharded:  # which takes contiguous parameters only
+            _lay_out(self.module, job.spatial_axes)
+        self.network = ranks.spread(self.fabric, self.module)
         groups = parameter_groups(
             _with_encoder(self.module), weight_decay=self.settings.weight_decay, layer_decay=self.settings.layer_decay
         )
@@ -147,17 +174,18 @@ class _Run:
         """One optimisation step; logs and saves when it is time. Gives the loss."""
         account, settings = self.account, self.settings
         # Seeded afresh, so that dropout and the like depend on (seed, step) and no generator needs to be saved.
-        torch.manual_seed(int(hashed(STEP, self.job.seed, account.step)) >> 1)
+        own = [ranks.rank()] if ranks.rank() else []
+        torch.manual_seed(int(hashed(STEP, self.job.seed, account.step, *own)) >> 1)
         factor = warmup_cosine(account.step, steps=settings.steps, warmup_steps=settings.warmup_steps)
         rate = settings.learning_rate * factor
         set_learning_rate(self.optimizer, rate)
         with self.fabric.autocast():
-            losses = self.job.module(_lay_out_batch(batch.to(self.fabric.device), self.job.spatial_axes))
+            losses = self.network(_lay_out_batch(batch.to(self.fabric.device), self.job.spatial_axes))
         self.fabric.backward(losses.total)
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm)
-        loss = float(losses.total.detach())
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            self._diverge(loss, float(norm), rate)
+        norm = float(ranks.whole(nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm)))
+        loss, parts = self._of_all_ranks(losses)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._diverge(loss, norm, rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         getattr(self.module, "after_step", lambda: None)()
@@ -165,34 +193,56 @@ class _Run:
             self.averaged.update(self.module, account.step)
         account.step += 1
         account.last_loss = loss
-        self._record(loss, losses.parts, {"learning_rate": rate, "gradient_norm": float(norm)})
+        self._record(loss, parts, {"learning_rate": rate, "gradient_norm": norm})
         if account.step % settings.checkpoint_every == 0 or account.step == settings.steps:
             self.save()
         return loss
 
-    def _record(self, loss: float, parts: dict[str, Tensor], figures: dict[str, float]) -> None:
+    def _of_all_ranks(self, losses: Losses) -> tuple[float, Callable[[], dict[str, float]]]:
+        """Loss and parts, averaged over ranks; and whether any of them was asked to stop, so that all do at this step.
+
+        The parts are read when they are asked for, which a device need not wait for at every step.
+        """
+        total, stop = float(losses.total.detach()), ranks.stop_requested()
+        if ranks.count() == 1:
+            self.stop_requested = stop
+            return total, lambda: {name: float(value) for name, value in losses.parts.items()}
+        own = {name: float(value) for name, value in losses.parts.items()}
+        figures = ranks.mean({"": total, " stop": float(stop), **own}, self.fabric.device)
+        total, self.stop_requested = figures.pop(""), figures.pop(" stop") > 0
+        return total, lambda: figures
+
+    def _record(self, loss: float, parts: Callable[[], dict[str, float]], figures: dict[str, float]) -> None:
         account, last = self.account, self.account.step == self.settings.steps
         if account.step % self.curve_every == 0 or last:
             account.losses.append((account.step, loss))
-            named = {name: float(value) for name, value in parts.items()}
-            self.tracker.log(account.step, {"loss": loss, **named, **figures})
+            self.tracker.log(account.step, {"loss": loss, **parts(), **figures})
         self.look()
 
     def look(self) -> None:
         """Logs what the job's watches see, those whose turn it is."""
         step = self.account.step
-        for watch in self.job.watches:
+        for watch in () if self.job.sharded else self.job.watches:
             if step % watch.every == 0 or step == self.settings.steps:
                 self.tracker.log(step, watch.look(step, self.module))
 
     def save(self) -> None:
+        """Writes a checkpoint, in rank 0; of a sharded run every rank has a part of it."""
+        self.account.peak_memory_mb = max(self.account.peak_memory_mb, runtime.peak_memory_mb())
         tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         if self.averaged:
             tensors |= {f"ema.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-        state = {"identity": self.identity, "threads": runtime.threads(), "account": vars(self.account)}
-        checkpoint.save(self.checkpoints, self.account.step, tensors, state)
+        tensors = {name: ranks.whole(tensor) for name, tensor in tensors.items()}
+        state = {"identity": self.identity, "account": vars(self.account), **self._machine()}
+        if ranks.rank() == 0:
+            checkpoint.save(self.checkpoints, self.account.step, tensors, state)
+
+    @staticmethod
+    def _machine() -> dict[str, int]:
+        """What the result depends on, bit by bit, besides the job."""
+        return {"threads": runtime.threads(), "ranks": ranks.count()}
 
     def restore(self) -> None:
         """Continues from the newest whole checkpoint of the folder, if there is one."""
@@ -200,24 +250,32 @@ class _Run:
         if loaded is None:
             return
         _refuse_another(loaded.state["identity"], self.identity, self.checkpoints)
-        if loaded.state["threads"] != runtime.threads():
-            self._warn(
-                f"this run began with {loaded.state['threads']} threads and goes on with {runtime.threads()}: the "
-                "result will not be bit-identical to an unstopped one (SELFSIGHT_THREADS sets the number)"
-            )
-        self.module.load_state_dict(_below("model.", loaded.tensors))
+        if loaded.step < self.settings.steps:
+            self._say_what_changed({"ranks": 1, **loaded.state})
+        current, given = self.module.state_dict(), _below("model.", loaded.tensors)
+        self.module.load_state_dict({name: ranks.shared_like(t, current.get(name, t)) for name, t in given.items()})
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimizer.", loaded.tensors).items():
             index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index), {})[key] = ranks.shared_like(tensor, parameters[int(index)])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         if self.averaged:
-            self.averaged.load_state_dict(_below("ema.", loaded.tensors))
+            averaged, given = self.averaged.state_dict(), _below("ema.", loaded.tensors)
+            self.averaged.load_state_dict({n: ranks.shared_like(t, averaged.get(n, t)) for n, t in given.items()})
         self.account = _Account(**loaded.state["account"])
         self.account.losses = [(step, loss) for step, loss in self.account.losses]
         if self.account.step < self.settings.steps:
             self.account.resumed_at.append(self.account.step)
             self._warn(f"{self.job.label} goes on at step {self.account.step} of {self.settings.steps}")
+
+    def _say_what_changed(self, before: dict[str, Any]) -> None:
+        for name, now in self._machine().items():
+            if before[name] != now:
+                self._warn(
+                    f"this run began with {before[name]} {name} and goes on with {now}: the result will not be "
+                    "bit-identical to an unstopped one (SELFSIGHT_THREADS sets the threads, devices the ranks)"
+                )
 
     def finish(self) -> Outcome:
         if self.averaged:
@@ -228,7 +286,7 @@ class _Run:
             seconds=account.seconds,
             samples_per_second=account.step * self.settings.batch_size / max(account.seconds, 1e-9),
             data_wait_share=account.wait_seconds / max(account.seconds, 1e-9),
-            peak_memory_mb=runtime.peak_memory_mb(),
+            peak_memory_mb=max(account.peak_memory_mb, runtime.peak_memory_mb()),
             resumed_at=account.resumed_at,
             losses=account.losses,
             last_loss=account.last_loss,
@@ -249,15 +307,17 @@ class _Run:
         raise Diverged(text)
 
     def _warn(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        if ranks.rank() == 0:
+            print(text, file=sys.stderr, flush=True)
         self.tracker.note(text)
 
 
 def _batches(job: Job, start: int) -> Any:
     settings = job.settings
     return batches(
-        job.source, seed=job.seed, batch_size=settings.batch_size, start=start, stop=settings.steps, crops=job.crops
-    )
+        job.source, seed=job.seed, batch_size=settings.batch_size, start=start, stop=settings.steps, crops=job.crops,
+        rank=ranks.rank(), ranks=ranks.count(),
+    )  # fmt: skip
 
 
 def _marker(job: Job) -> Path:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from domains.domain import Candidate
 from domains.errors import NothingUsable, Refused, UsageError
+from pipelines.fan_out import map_files, on_ray
 from pipelines.models import Loaded, Predictor, open_model, predictor
 from pipelines.progress import Progress
 
@@ -17,7 +19,9 @@ from pipelines.progress import Progress
 def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
     """Writes a prediction for every subject among the inputs; nothing of them is kept in the home.
 
-    A recording is predicted on as a whole, as a stream, however many subjects `ingest` would cut it into.
+    A recording is predicted on as a whole, as a stream, however many subjects `ingest` would cut it into. With
+    `SELFSIGHT_FANOUT=ray` inputs are spread over a cluster, whose machines must see model, inputs, `out` and home; on
+    one machine they come one after the other, since the network takes all its cores.
 
     Args:
         model: a model folder.
@@ -33,12 +37,21 @@ def predict(model: Path, inputs: Sequence[Path], out: Path, home: Path) -> list[
         UsageError: an input is not there.
         NothingUsable: every input was refused.
     """
-    return predict_with(predictor(open_model(model)), inputs, out, home)
+    on_one = OnOne(Path(model), Path(out), Path(home))
+    return _on_all(
+        inputs, open_model(model), out, lambda wholes: map_files(on_one, wholes) if on_ray() else map(on_one, wholes)
+    )
 
 
 def predict_with(at_work: Predictor, inputs: Sequence[Path], out: Path, home: Path) -> list[dict[str, Any]]:
     """As `predict`, by a network that is loaded already."""
-    loaded = at_work.loaded
+    return _on_all(inputs, at_work.loaded, out, lambda wholes: (predict_one(one, at_work, out, home) for one in wholes))
+
+
+def _on_all(
+    inputs: Sequence[Path], loaded: Loaded, out: Path,
+    predicted: Callable[[Sequence[Candidate]], Iterable[dict[str, Any]]],
+) -> list[dict[str, Any]]:  # fmt: skip
     candidates: list[Candidate] = []
     outputs: list[dict[str, Any]] = []
     for path in inputs:
@@ -53,13 +66,31 @@ def predict_with(at_work: Predictor, inputs: Sequence[Path], out: Path, home: Pa
     out.mkdir(parents=True, exist_ok=True)
     wholes = whole_inputs(candidates, loaded)
     with Progress(f"predict {loaded.recipe.name}", len(wholes), unit="subjects") as progress:
-        for candidate in wholes:
-            outputs.append(predict_one(candidate, at_work, out, home))
+        for output in predicted(wholes):
+            outputs.append(output)
             progress.advance()
     if not any("files" in output for output in outputs):
         reasons = "; ".join(sorted({o["refused"] for o in outputs})) or "no image among the inputs"
         raise NothingUsable(f"nothing to predict on: {reasons}")
     return outputs
+
+
+@dataclass(frozen=True)
+class OnOne:
+    """`predict_one` in any process; the model is read once in each."""
+
+    model: Path
+    out: Path
+    home: Path
+
+    def __call__(self, candidate: Candidate) -> dict[str, Any]:
+        at_work = _at_work(self.model, (self.model / "model.json").stat().st_mtime_ns)
+        return predict_one(candidate, at_work, self.out, self.home)
+
+
+@lru_cache(maxsize=1)
+def _at_work(model: Path, written_ns: int) -> Predictor:
+    return predictor(open_model(model))
 
 
 def predict_one(candidate: Candidate, at_work: Predictor, out: Path, home: Path) -> dict[str, Any]:

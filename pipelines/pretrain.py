@@ -17,10 +17,11 @@ from domains.recipe import Recipe
 from domains.splits import split
 from domains.store import STAGE_VERSIONS, Store
 from pipelines.checkpoint import write_model
+from pipelines.continuing import inherited, keep_last, last_encoder, put_into
 from pipelines.dataset import label_entries, open_dataset, subject_entries
 from pipelines.duplicates import near_duplicates, without_near_duplicates
 from pipelines.loop import Job, Watch, train
-from pipelines.models import new_encoder, refuse_unfit_encoder
+from pipelines.models import Loaded, new_encoder, refuse_unfit_encoder
 from pipelines.probing import Probing, spread
 from pipelines.pseudo import proposals
 from pipelines.runtime import versions
@@ -42,8 +43,11 @@ class Trained:
     cached: bool
 
 
-def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained:
+def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None, continued: bool = False) -> Trained:
     """The encoder of a recipe, trained on the development groups of its newest manifest, or of `data`.
+
+    With `continued` the training starts from the weights of the recipe's last encoder; where that one was trained on
+    the same data already, it is the answer (see `pipelines.continuing`).
 
     Labels are read only where `recipe.pretrain.probe_every` asks for probes, which decide nothing: neither the weights
     nor their key depend on them, and the groups are named in the lineage.
@@ -65,22 +69,37 @@ def pretrain(recipe: Recipe, home: Path, *, data: Path | None = None) -> Trained
         subjects = without_near_duplicates(subjects, pairs, parts.test)
     if not subjects:
         raise NothingUsable("no development subject to pretrain on: every group is held out; ingest more groups")
-    key = pretrain_key(store, recipe, manifest.contract, subjects)
-    if (found := store.get("pretrain", key)) is not None:
-        return Trained(found, store.facts("pretrain", key), cached=True)
-    folder = store.build("pretrain", key, lambda out: _pretrain(recipe, store, manifest, labels, subjects, key, out))
-    return Trained(folder, store.facts("pretrain", key), cached=False)
+    last = None
+    if continued:
+        last = last_encoder(recipe, store, manifest.contract, {s.group_id for s in parts.test})
+    start, key = _begin(store, recipe, manifest.contract, subjects, last)
+    cached = store.get("pretrain", key) is not None
+    folder = store.build(
+        "pretrain", key, lambda out: _pretrain(recipe, store, manifest, labels, subjects, start, key, out)
+    )
+    if continued or not cached:
+        keep_last(recipe, store, manifest.contract, key)
+    return Trained(folder, store.facts("pretrain", key), cached=cached)
 
 
 def refuse_unfit(recipe: Recipe) -> None:
     """Checks, before any work, that the recipe's data can give what its objective asks for, and fits its encoder.
 
+    Several devices must be able to share a batch, and the objective's loss of it.
+
     Raises:
         RecipeError: it cannot; the text names the objectives or encoders that fit.
     """
+    if recipe.pretrain.batch_size % recipe.devices:
+        raise RecipeError(
+            f"a batch of {recipe.pretrain.batch_size} has no {recipe.devices} equal parts: set pretrain.batch_size to "
+            "a multiple of devices"
+        )
     refuse_unfit_encoder(recipe)
     try:
         objectives.refuse_unfit(recipe.objective, given_by(recipe))
+        if recipe.devices > 1:
+            objectives.refuse_ranks(recipe.objective)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 
@@ -92,7 +111,21 @@ def given_by(recipe: Recipe) -> objectives.Given:
     return objectives.Given(time=domain.has_time(recipe), painter=domain.paints(recipe), proposals=has_rule)
 
 
-def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...]) -> str:
+def _begin(
+    store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...], last: Loaded | None
+) -> tuple[Loaded | None, str]:
+    """What to start from, and the key: those of `last` itself, if nothing is new since it was trained."""
+    if last is None:
+        return None, pretrain_key(store, recipe, contract, subjects)
+    its_start = last.info["lineage"].get("continued_from_sha256")
+    if pretrain_key(store, recipe, contract, subjects, its_start) == last.folder.name:
+        return None, last.folder.name
+    return last, pretrain_key(store, recipe, contract, subjects, last.info["sha256"])
+
+
+def pretrain_key(
+    store: Store, recipe: Recipe, contract: Contract, subjects: tuple[Subject, ...], start_sha256: str | None = None
+) -> str:
     """Store key: what decides the weights - never labels, records or the names of groups."""
     parts = ("domain", "objective", "encoder", "size", "seed", "precision", "devices", "data")
     settings = recipe.pretrain.model_dump(
@@ -102,14 +135,17 @@ def pretrain_key(store: Store, recipe: Recipe, contract: Contract, subjects: tup
     decisive: list[Any] = [recipe.digest(*parts), settings, inputs, sorted(s.entry for s in subjects)]
     if objectives.needs(recipe.objective).proposals:
         decisive += [recipe.head, STAGE_VERSIONS["pseudo"]]
+    if start_sha256 is not None:
+        decisive += [{"start": start_sha256}]
     return store.key("pretrain", decisive)
 
 
 def _pretrain(
-    recipe: Recipe, store: Store, manifest: Manifest, labels: Labels, subjects: tuple[Subject, ...], key: str, out: Path
-) -> dict[str, Any]:
+    recipe: Recipe, store: Store, manifest: Manifest, labels: Labels, subjects: tuple[Subject, ...],
+    start: Loaded | None, key: str, out: Path,
+) -> dict[str, Any]:  # fmt: skip
     domain, contract = load(recipe.domain), manifest.contract
-    module = _objective(recipe, domain, contract)
+    module = _objective(recipe, domain, contract, start)
     crops = _crops(recipe, domain, contract, store, subjects)
     run_folder = store.home / "runs" / f"pretrain-{key}"
     identity = {"verb": "pretrain", "key": key, "recipe": recipe.name}
@@ -119,6 +155,8 @@ def _pretrain(
         "encoder": recipe.encoder,
         "size": recipe.size,
     }
+    before = inherited(start)
+    params |= {"start": start.folder.name if start else "scratch"}
     params |= {"subjects": len(subjects), "dataset_digest": manifest.digest, **recipe.pretrain.model_dump(mode="json")}
     with Tracker(
         run_folder, store.home, experiment=recipe.name, run_name="pretrain", params=params, tags=identity
@@ -133,6 +171,7 @@ def _pretrain(
             module=module, source=crops, settings=recipe.pretrain, seed=recipe.seed, precision=recipe.precision,
             devices=recipe.devices, folder=run_folder, identity=identity, label=label,
             spatial_axes=contract.geometry.spatial_axes, crops=asked.crops, watches=tuple(watches),
+            sharded=recipe.devices > 1 and recipe.size == "base",
         )  # fmt: skip
         outcome = asdict(train(job, tracker))
         figures = {f"health/{name}": value for name, value in watch.figures(module).items()}
@@ -144,9 +183,11 @@ def _pretrain(
             tensors |= {f"decoder.{n}": t for n, t in module.decoder.state_dict().items()}
         lineage = {
             "manifest": store.key("manifest", manifest.digest),
-            "pretrain_groups": sorted({s.group_id for s in subjects}),
-            "probed_groups": sorted(set(probing.group_ids)) if probing else [],
-            "sources": manifest.sources,
+            "continued_from": start.folder.name if start else None,
+            "continued_from_sha256": start.info["sha256"] if start else None,
+            "pretrain_groups": sorted({s.group_id for s in subjects}.union(before["pretrain_groups"])),
+            "probed_groups": sorted({*(probing.group_ids if probing else ()), *before["probed_groups"]}),
+            "sources": before["sources"] | manifest.sources,
             "near_duplicates": _near_duplicates(recipe, domain, store, manifest),
         }
         info = {
@@ -215,19 +256,24 @@ def _crops(
     return Proposed(domain.crops(entries, guesses, subjects, contract, recipe, True))
 
 
-def _objective(recipe: Recipe, domain: Domain, contract: Contract) -> Any:
+def _objective(recipe: Recipe, domain: Domain, contract: Contract, start: Loaded | None) -> Any:
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(recipe, contract)
+    if start is not None:  # before the objective copies its teacher from it
+        encoder.load_state_dict(start.part("encoder"))
     painter = domain.painter(contract, recipe) if domain.painter and domain.paints(recipe) else None
     if painter is not None and recipe.pretrain.control == "noise":
         painter = PainterOfNoise(painter)
     try:
-        return objectives.build(
+        module = objectives.build(
             recipe.objective, encoder, settings=recipe.pretrain.objectives, painter=painter,
             actions=len(contract.actions),
         )  # fmt: skip
     except ValueError as error:
         raise RecipeError(str(error)) from None
+    if start is not None:
+        put_into(module, start)
+    return module
 
 
 def _crops_for(source: CropSource, count: int, crops: int = 1) -> Batch:

@@ -18,17 +18,18 @@ class Progress:
         total: units in all.
         unit: name of a unit in the plural.
         done: units that were done before, e.g. by the run that is resumed.
+        shown: False says nothing, as in all ranks of a training but the first.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "steps", done: int = 0) -> None:
-        self.label, self.total, self.unit = label, total, unit
+    def __init__(self, label: str, total: int, unit: str = "steps", done: int = 0, shown: bool = True) -> None:
+        self.label, self.total, self.unit, self.shown = label, total, unit, shown
         self.done = self._done_before = done
         self._figures: dict[str, float | str] = {}
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
         self._started = self._last_line = time.monotonic()
-        if sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             self._bar = self._make_bar()
             self._bar.start()
             self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, text="")
@@ -65,6 +66,8 @@ class Progress:
 
     def _line(self) -> None:
         self._last_line = time.monotonic()
+        if not self.shown:
+            return
         left = (self.total - self.done) / self.rate() if self.rate() else 0.0
         time_left = f"  {_clock(left)} left" if self.done < self.total else ""
         print(

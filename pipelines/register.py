@@ -13,6 +13,7 @@ from domains.store import Store
 from pipelines.model_card import figure, model_card
 from pipelines.models import Loaded, open_model
 from pipelines.registry import register_model
+from pipelines.tracking import answering, sync
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,14 @@ def register(evaluation: Path, home: Path) -> Registered:
 
     Raises:
         UsageError: not the folder of an evaluation, or its model is no longer in the store.
+        Unreachable: MLflow does not answer; registering again goes on.
     """
+    with answering(home):
+        sync(home)  # else the runs that the versions come from may be missing there
+        return _register(evaluation, home)
+
+
+def _register(evaluation: Path, home: Path) -> Registered:
     file = Path(evaluation) / "evaluation.json"
     if not file.is_file():
         raise UsageError(f"no evaluation at {evaluation}; `selfsight evaluate --json` prints its folder")

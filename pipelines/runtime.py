@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from domains.errors import UsageError
-
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
@@ -69,22 +67,35 @@ class Machine(Protocol):
     def precision(self) -> str: ...
     @property
     def devices(self) -> int: ...
+    @property
+    def sharded(self) -> bool: ...
 
 
 def fabric(settings: Machine) -> Fabric:
     """Lightning Fabric on the best accelerator here, launched, with deterministic settings in force.
 
-    Raises:
-        UsageError: more than one device. Fabric would start this program again for each, and every copy would wait
-            for the store's lock that the first one holds.
+    In a rank of several (`pipelines.ranks` starts them) it spreads gradients, or shards parameters too, over all of
+    them. Fabric's own launcher would start this program again for each device, and every copy would wait for the
+    store's lock that the first one holds.
     """
-    if settings.devices != 1:
-        raise UsageError(f"devices is {settings.devices}: one training uses one device so far; set devices=1")
     from lightning.fabric import Fabric
 
     settle()
+    several: dict[str, Any] = {"devices": 1}
+    if settings.devices > 1:
+        from lightning.fabric.plugins.environments import TorchElasticEnvironment
+        from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
+
+        from pipelines.ranks import shard
+
+        here, all_of_them = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        several = {"devices": here, "num_nodes": all_of_them // here, "plugins": [TorchElasticEnvironment()]}
+        if settings.sharded:
+            several["strategy"] = ModelParallelStrategy(shard, data_parallel_size=all_of_them, tensor_parallel_size=1)
+        else:  # parts of an encoder may be left untouched by an objective
+            several["strategy"] = DDPStrategy(find_unused_parameters=True)
     with _quiet_lightning():
-        made = Fabric(accelerator="auto", devices=settings.devices, precision=settings.precision)  # type: ignore[arg-type]
+        made = Fabric(accelerator="auto", precision=settings.precision, **several)  # type: ignore[arg-type]
         made.launch()
     return made
 

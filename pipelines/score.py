@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from domains.errors import NothingUsable, UsageError
 from domains.recipe import digest_of
 from domains.store import write_atomically
 from pipelines.checkpoint import digest_of_file
-from pipelines.models import Predictor, open_model, predictor
-from pipelines.predict import predict_one, whole_inputs
+from pipelines.models import open_model
+from pipelines.predict import OnOne, whole_inputs
 
 RECORDS, TABLE = ".scores", "scores.jsonl"
 
@@ -57,25 +56,24 @@ def plan_scoring(model: Path, folder: Path, out: Path, home: Path) -> Plan:
     return Plan(str(model), str(out), str(home), tuple(todo), tuple(done), tuple(refused))
 
 
-def score_one(model: str, key: str, candidate: Candidate, out: str, home: str) -> dict[str, Any]:
+def score_one(keyed: tuple[str, Candidate], *, model: str, out: str, home: str) -> dict[str, Any]:
     """Predicts on one input and keeps its record: paths in, JSON out, in whatever process.
 
     The model stays in memory for the next input of the same process. A kill leaves no record, and so the input is done
     again; a record is there only when its files are.
 
     Args:
+        keyed: key of the record and the input's files, from `plan_scoring`.
         model: a model folder.
-        key: of the record, from `plan_scoring`.
-        candidate: the input's files.
         out: where predictions and records go.
         home: holds temporary arrays.
 
     Returns:
         `input`, `files` below `out` and `figures` (what the predictions say as JSON), or `refused` with the reason.
     """
-    place = Path(out)
+    (key, candidate), place = keyed, Path(out)
     place.mkdir(parents=True, exist_ok=True)
-    output = predict_one(candidate, _at_work(model), place, Path(home))
+    output = OnOne(Path(model), place, Path(home))(candidate)
     if "files" in output:
         files = [Path(file) for file in output["files"]]
         figures = {file.name: json.loads(file.read_text()) for file in files if file.suffix == ".json"}
@@ -93,11 +91,6 @@ def table_of(plan: Plan, keys: Sequence[str]) -> list[dict[str, Any]]:
     Path(plan.out).mkdir(parents=True, exist_ok=True)
     write_atomically(Path(plan.out) / TABLE, "".join(json.dumps(line) + "\n" for line in lines))
     return lines
-
-
-@lru_cache(maxsize=1)
-def _at_work(model: str) -> Predictor:
-    return predictor(open_model(Path(model)))
 
 
 def _key(candidate: Candidate, weights: str) -> str:

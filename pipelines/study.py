@@ -93,8 +93,8 @@ def study(
 
 
 def _anywhere(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells without their home, for keys."""
-    return [replace(cell, home="") for cell in cells]
+    """Cells without places on this disk, for keys."""
+    return [replace(cell, home="", arm=replace(cell.arm, given="")) for cell in cells]
 
 
 def _summary(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from domains.errors import Preempted
+from domains.errors import Preempted, Unreachable
 from domains.store import locked, write_atomically
 from pipelines.journal import Journal, records
 
@@ -42,6 +44,9 @@ ENVIRONMENT = {
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
 }
 """Offline, quiet, without pickles, and without a wait of minutes for a dead server; what the user sets wins."""
+
+NO_ANSWER = re.compile(r"failed with (timeout )?exception|error code 50[234]")
+"""How MLflow words a connection that failed, a time that ran out, and a proxy before a dead server."""
 
 
 class Tracker:
@@ -96,7 +101,7 @@ class Tracker:
         self._thread.join(CLOSE_WITHIN_SECONDS)
         self._journal.close()
         if self._thread.is_alive():
-            self._say("MLflow is slow; the rest of this run is in the journal and is sent by a later run or sync")
+            self._say("MLflow is slow; the rest of this run is in the journal, `selfsight sync` sends it")
         self._thread = None
 
     def __enter__(self) -> Tracker:
@@ -143,7 +148,7 @@ class Tracker:
             if not self._failed:
                 self._say(
                     f"MLflow at {_shown(tracking_uri(self.home))} does not answer ({type(error).__name__}); figures "
-                    f"are kept in {self._journal.path} and sent when it is back"
+                    f"are kept in {self._journal.path} and sent when it is back, later by `selfsight sync`"
                 )
             self._failed = True
             return False
@@ -159,10 +164,29 @@ def sync(home: Path) -> dict[str, int]:
     """Sends what MLflow missed of every run of the home: {"runs": looked at, "records": sent}.
 
     Raises:
-        mlflow.exceptions.MlflowException: it is still away.
+        Unreachable: it is still away.
     """
     folders = sorted(path.parent for path in (Path(home) / "runs").glob("*/journal.jsonl"))
-    return {"runs": len(folders), "records": sum(_forward(folder, Path(home)) for folder in folders)}
+    with answering(home):
+        return {"runs": len(folders), "records": sum(_forward(folder, Path(home)) for folder in folders)}
+
+
+@contextmanager
+def answering(home: Path) -> Iterator[None]:
+    """Raises Unreachable where MLflow, asked inside, does not answer; what it answers, also a refusal, passes."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        # MLflow has one class for all; its message has the address, with what secrets that carries
+        if isinstance(error, MlflowException) and not NO_ANSWER.search(str(error)):
+            raise
+        raise Unreachable(
+            f"MLflow at {_shown(tracking_uri(home))} does not answer; everything before this step is kept: start it, "
+            "or wait for it, and give the same command again"
+        ) from None
 
 
 def tracking_uri(home: Path) -> str:
@@ -184,6 +208,7 @@ def client(home: Path) -> MlflowClient:
         import mlflow
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # others may have imported it before
         uri = tracking_uri(home)
         made = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         if uri.startswith("sqlite:"):

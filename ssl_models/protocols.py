@@ -93,6 +93,8 @@ class Needs:
     """The domain knows how anomalies look."""
     proposals: bool = False
     """Batches carry the domain's proposals."""
+    whole_batch: bool = False
+    """The loss is no mean over samples: ranks with a part of the batch each would learn something else than one."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 from typer.main import get_command
@@ -28,3 +29,9 @@ def test_cli_page__every_command_option_and_argument_has_help():
         assert command.help, names
         for parameter in command.params:
             assert parameter.help, (names, parameter.name)
+
+
+def test_faults_page__every_test_it_names_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "faults.md").read_text()))
+    tests = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert named and not {name for name in named if f"def {name}(" not in tests}

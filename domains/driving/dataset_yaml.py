@@ -71,7 +71,7 @@ def read_dataset_yaml(folder: Path) -> DatasetYaml:
         return DatasetYaml()
     try:
         return DatasetYaml.model_validate(yaml.safe_load(file.read_text()) or {})
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not YAML: {error}") from None
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]

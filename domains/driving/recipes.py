@@ -58,6 +58,8 @@ RECIPES: dict[str, Recipe] = {
         domain="driving",
         head="road_scene",
         objective="mae",
+        # A crop is nearly the whole frame, since where something lies in the picture says much about what it is.
+        data=DrivingData(height=120, width=160),
         pretrain=Pretrain(steps=400, batch_size=16, learning_rate=1e-3, objectives={"mae": {"mask_ratio": 0.6}}),
         finetune=Finetune(steps=600, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99),
     ),

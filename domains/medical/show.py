@@ -38,7 +38,7 @@ def overlay(
     axes: str = AXES,
     names: Sequence[str] = ("lesion",),
 ) -> bytes:
-    """PNG with contours on three planes through the lesion's largest cross-section.
+    """PNG with contours on three planes through the lesion: where the reference, else the prediction, is largest.
 
     Args:
         image: (D, H, W) float.
@@ -49,7 +49,7 @@ def overlay(
         axes: letters of S, A, R in the order of D, H, W.
         names: of the classes from 1 on.
     """
-    shown = prediction if prediction.any() or reference is None or not reference.any() else reference
+    shown = reference if reference is not None and reference.any() else prediction
     place = _largest_section(shown > 0)
     figure, panels = _three_planes(image, place, spacing_mm, axes)
     for axis, panel in enumerate(panels):

@@ -70,6 +70,7 @@ def needs(formula: str) -> Needs:
         time=any(one.time for one in each),
         painter=any(one.painter for one in each),
         proposals=any(one.proposals for one in each),
+        whole_batch=any(one.whole_batch for one in each),
     )
 
 
@@ -120,6 +121,20 @@ def refuse_unfit(formula: str, given: Given) -> None:
         if missing := given.lacks(name):
             fits = ", ".join(fitting(given))
             raise ValueError(f"the objective {name} needs {' and '.join(missing)}; objectives that fit: {fits}")
+
+
+def refuse_ranks(formula: str) -> None:
+    """Checks that a formula's loss, averaged over ranks with a part of the batch each, is the loss of the whole batch.
+
+    Raises:
+        ValueError: it is not; the text names the terms at fault and the objectives that may be trained so.
+    """
+    if wrong := [name for _, name in terms(formula) if _class(name).needs.whole_batch]:
+        fit = ", ".join(name for name in names() if not _class(name).needs.whole_batch)
+        raise ValueError(
+            f"the loss of {' and '.join(wrong)} is taken over a whole batch, which several devices cannot share; set "
+            f"devices=1, or take objectives that may be spread: {fit}"
+        )
 
 
 def gives_zero_label_model(formula: str, classes: int) -> bool:

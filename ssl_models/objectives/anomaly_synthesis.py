@@ -21,7 +21,7 @@ class AnomalySynthesis(nn.Module):
     Differs: the anomaly's look is an argument; every draw comes from sample seeds.
     """
 
-    needs = Needs(painter=True)
+    needs = Needs(painter=True, whole_batch=True)
     decoder_classes = 2
 
     def __init__(self, encoder: Encoder, *, painter: Painter | None) -> None:

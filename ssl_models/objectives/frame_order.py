@@ -28,7 +28,7 @@ class FrameOrder(nn.Module):
         segments are, instead of each frame by itself.
     """
 
-    needs = Needs(time=True)
+    needs = Needs(time=True, whole_batch=True)
     decoder = None
 
     def __init__(self, encoder: Encoder, *, still_below: float = 0.05) -> None:

@@ -27,7 +27,7 @@ class FramePrediction(nn.Module):
         clip of any length is served; the residual is on the last frame, which also is the skip.
     """
 
-    needs = Needs(time=True)
+    needs = Needs(time=True, whole_batch=True)
     decoder = None
 
     def __init__(self, encoder: Encoder) -> None:

@@ -26,7 +26,7 @@ class MotionPrediction(nn.Module):
     Differs: dense motion by block matching instead of statistics of TV-L1 flow; the frame it leads to is not shown.
     """
 
-    needs = Needs(time=True)
+    needs = Needs(time=True, whole_batch=True)
     decoder = None
 
     def __init__(self, encoder: Encoder, *, reach_pixels: int = 6) -> None:

@@ -23,7 +23,7 @@ class Proposals(nn.Module):
     Differs: one network selects for itself; the share left out is constant.
     """
 
-    needs = Needs(proposals=True)
+    needs = Needs(proposals=True, whole_batch=True)
     decoder_classes = 2
 
     def __init__(self, encoder: Encoder, *, left_out: float = 0.3) -> None:

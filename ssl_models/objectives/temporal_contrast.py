@@ -25,7 +25,7 @@ class TemporalContrast(nn.Module):
     Differs: positives and negatives by seconds; pairs that are neither; no queue and no momentum encoder.
     """
 
-    needs = Needs(crops=2, time=True)
+    needs = Needs(crops=2, time=True, whole_batch=True)
     decoder = None
 
     def __init__(

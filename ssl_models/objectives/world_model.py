@@ -32,7 +32,7 @@ class WorldModel(nn.Module):
         transformer; past and future slots are encoded as one clip each, since one frame shows no motion.
     """
 
-    needs = Needs(time=True)
+    needs = Needs(time=True, whole_batch=True)
     decoder = None
 
     def __init__(

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from domains.domain import find_recipe, names
+from pipelines.drift import drift
 from pipelines.evaluate import evaluate
 from pipelines.finetune import finetune
 from pipelines.ingest import ingest
@@ -64,6 +65,15 @@ def test_every_verb__from_photographs_to_predicted_masks(tmp_path):
     assert "batch-0" not in page and "piece-0" not in page, "no name of a file or folder leaves the source"
 
     assert register(judged.folder, home).model.startswith("models:/surface-defects")
+
+    domain.generate(tmp_path / "later", 6, 1)
+    looked = drift(recipe, home, source=tmp_path / "later", model=encoder.folder)
+    assert {one["name"] for one in looked.result["tests"][0]["statistics"]} >= {
+        "Grey median",
+        "crop noise",
+        "embedding",
+    }
+    assert looked.result["new"]["groups"] == 2 and ingest(source, recipe, home).counts == counts
 
     photograph = source / "batch-01" / "piece-003.png"
     [made] = predict(model.folder, [photograph], out, home)

@@ -17,7 +17,7 @@ import pytest
 from dicom_files import NAMES, WHOLE, plant, write_series
 
 from domains.errors import NothingUsable, Preempted
-from flows.run import _transient
+from flows.tasks import transient
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "DOE_JANE_19700101"
@@ -58,11 +58,11 @@ def archive(tmp_path_factory) -> Path:
 
 
 def test_transient__only_faults_of_disk_or_network_are_tried_again():
-    assert _transient(OSError(errno.EIO, "input/output error"))
-    assert _transient(ConnectionResetError(errno.ECONNRESET, "reset"))
+    assert transient(OSError(errno.EIO, "input/output error"))
+    assert transient(ConnectionResetError(errno.ECONNRESET, "reset"))
     for error in (FileNotFoundError(errno.ENOENT, "gone"), OSError(errno.ENOSPC, "full"), NothingUsable("x"),
                   Preempted("x"), ValueError("x"), None):  # fmt: skip
-        assert not _transient(error)
+        assert not transient(error)
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def scored(model: Path, clinic: Path, tmp_path: Path) -> tuple[int, int, list[di
     home.mkdir(exist_ok=True)
     plan = verb.plan_scoring(model, clinic, out, home)
     for key, candidate in pickle.loads(pickle.dumps(plan)).todo:
-        verb.score_one(plan.model, key, candidate, plan.out, plan.home)
+        verb.score_one((key, candidate), model=plan.model, out=plan.out, home=plan.home)
     verb.table_of(plan, [*plan.done, *(key for key, _ in plan.todo)])
     lines = [json.loads(line) for line in (out / verb.TABLE).read_text().splitlines()]
     return len(plan.todo), len(plan.done), lines
@@ -73,7 +73,7 @@ def test_score__killed_in_the_middle__goes_on(model: Path, clinic: Path, tmp_pat
     (tmp_path / "home").mkdir()
     plan = verb.plan_scoring(model, clinic, tmp_path / "out", tmp_path / "home")
     for key, candidate in plan.todo[:1]:
-        verb.score_one(plan.model, key, candidate, plan.out, plan.home)
+        verb.score_one((key, candidate), model=plan.model, out=plan.out, home=plan.home)
     assert scored(model, clinic, tmp_path)[:2] == (3, 1)
 
 

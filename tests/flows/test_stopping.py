@@ -100,6 +100,24 @@ def test_forwarding_to__a_stop_that_came_first_reaches_it_too():
     assert is_gone(child)
 
 
+def test_ask__a_burst_is_one_request_and_a_later_one_kills(monkeypatch):
+    """A dying parent sends its death signal once a thread: a trainer that is saving must survive that."""
+    saves = (
+        "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True));"
+        "print('up', flush=True); [time.sleep(0.05) for _ in range(1200)]"
+    )
+    process = subprocess.Popen([sys.executable, "-c", saves], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout.readline() == "up\n"
+    stop = Stop()
+    with stop.forwarding_to(process):
+        for _ in range(3):
+            stop._ask(signal.SIGTERM, None)
+        assert process.stdout.readline() == "asked\n" and process.poll() is None
+        monkeypatch.setattr(stopping, "BURST_SECONDS", 0.0)
+        stop._ask(signal.SIGTERM, None)
+        assert process.wait(timeout=5) == -signal.SIGKILL
+
+
 def test_overdue__a_trainer_that_does_not_save_in_time_is_killed(monkeypatch):
     monkeypatch.setattr(stopping, "SAVE_SECONDS", 0.2)
     stubborn = (

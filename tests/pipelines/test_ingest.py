@@ -17,7 +17,8 @@ from domains.manifest import read_manifest
 from domains.recipe import Recipe
 from domains.store import Store
 from pipelines.dataset import find_dataset, open_dataset
-from pipelines.ingest import in_order, ingest
+from pipelines.fan_out import in_order
+from pipelines.ingest import ingest
 from pipelines.pretrain import pretrain_key
 
 

@@ -89,3 +89,30 @@ def test_batches__no_subjects() -> None:
 
     with pytest.raises(ValueError, match="no subjects"):
         next(batches(Empty(), seed=0, batch_size=1, start=0, stop=1))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_batches__shares_of_all_ranks_are_the_batch_of_one(ranks: int) -> None:
+    asked: list[tuple[list[int], list[int]]] = []
+
+    class Asked:
+        def __len__(self) -> int:
+            return 7
+
+        def batch(self, subjects, seeds, crops=1):  # type: ignore[no-untyped-def]
+            asked.append((list(subjects), list(seeds)))
+
+    def shares(rank: int, ranks: int) -> list[tuple[list[int], list[int]]]:
+        asked.clear()
+        list(batches(Asked(), seed=5, batch_size=6, start=0, stop=4, rank=rank, ranks=ranks))
+        return list(asked)
+
+    whole, parts = shares(0, 1), [shares(rank, ranks) for rank in range(ranks)]
+    for step, (subjects, seeds) in enumerate(whole):
+        assert subjects == [s for part in parts for s in part[step][0]]
+        assert seeds == [s for part in parts for s in part[step][1]]
+
+
+def test_batches__no_equal_parts() -> None:
+    with pytest.raises(ValueError, match="a batch of 5 has no 2 equal parts"):
+        next(batches(Noise(), seed=0, batch_size=5, start=0, stop=1, ranks=2))

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from domains.errors import ContractMismatch, Diverged, Preempted, UsageError
+from domains.errors import ContractMismatch, Diverged, Preempted
 from pipelines import checkpoint, runtime
 from pipelines.loop import Outcome, train
 from ssl_models.protocols import Batch, Losses
@@ -175,11 +175,6 @@ def test_train__diverged_keeps_the_last_good_checkpoint(tmp_path: Path, where: s
     with pytest.raises(Diverged, match="would diverge again"):
         _train(tmp_path)
     assert json.loads((tmp_path / "diverged.json").read_text())["step"] == 8
-
-
-def test_train__more_than_one_device_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="devices is 2"):
-        _train(tmp_path, devices=2)
 
 
 def test_train__layer_decay_reaches_an_encoder_inside_a_wrapped_model(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow_process import closed_port
 
 from domains.errors import UsageError
 from pipelines import tracking
@@ -59,12 +59,6 @@ def _runs(home: Path) -> list[Any]:
 
 def _curve(home: Path, run_id: str, name: str = "loss") -> list[int]:
     return [point.step for point in tracking.client(home).get_metric_history(run_id, name)]
-
-
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_tracker__one_run_with_everything(home: Path) -> None:
@@ -114,7 +108,7 @@ def test_sync__records_sent_and_not_confirmed_are_not_doubled(home: Path) -> Non
 def test_tracker__unreachable_then_back(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{_closed_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed_port()}")
     tracker, started = _tracker(home), time.monotonic()
     for step in range(5):
         tracker.log(step, {"loss": 1.0})
@@ -240,60 +234,6 @@ def test_resolve__empty_home_makes_no_database(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="registry is empty"):
         resolve(tmp_path, "models:/x@champion")
     assert not (tmp_path / "mlflow.db").exists()
-
-
-def _serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    with open(folder / "server.log", "ab") as log:
-        server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | tracking.ENVIRONMENT, start_new_session=True
-        )
-    for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return server
-        time.sleep(0.5)
-    raise AssertionError((folder / "server.log").read_text())
-
-
-def _kill(server: subprocess.Popen[bytes]) -> None:
-    os.killpg(server.pid, 9)
-    server.wait()
-
-
-@pytest.mark.slow
-def test_tracker__server_killed_in_the_middle(
-    fresh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, home, port = Path(shutil.copytree(fresh_home, tmp_path / "server")), tmp_path / "home", _closed_port()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(tracking, "RETRY_AFTER_SECONDS", 0.5)
-    server = _serve(port, folder)
-    try:
-        tracker = _tracker(home)
-        for step in range(10):
-            tracker.log(step, {"loss": 1.0})
-        deadline = time.monotonic() + 60
-        while not (home / "runs/one/cursor.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        _kill(server)
-        for step in range(10, 20):
-            tracker.log(step, {"loss": 1.0})
-        time.sleep(2)
-        tracker.close()
-        server = _serve(port, folder)
-        assert sync(home)["records"] > 0
-        [run] = _runs(home)
-        assert run.info.status == "FINISHED"
-        assert _curve(home, run.info.run_id) == list(range(20))
-        uri = _register(home, _model(tmp_path / "m", 1.0), run_id=run.info.run_id)
-        copied = resolve(home, uri)
-        assert copied.is_relative_to(home) and resolve(home, uri) == copied
-    finally:
-        _kill(server)
 
 
 @pytest.mark.slow

@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domains.driving.classes import VOID
-from domains.driving.entries import judged_label, normalised, open_entry
+from domains.driving.entries import judged_label, open_entry
+from domains.driving.heads.whole_frames import logits_of
 from domains.driving.preprocess import scaled_label
 from domains.head import Prediction
 from domains.manifest import Contract
 from ssl_models.protocols import Batch
-
-OVERLAP = 0.5
-"""Of neighbouring windows, where a frame is larger than a crop."""
-WINDOWS_AT_ONCE = 8
 
 
 def cross_entropy(logits: Tensor, batch: Batch, weights: Sequence[float] | None = None) -> Tensor:
@@ -48,25 +44,13 @@ def predict_frame(model: nn.Module, folder: Path, contract: Contract) -> Predict
 
 
 def probabilities(model: nn.Module, frame: np.ndarray, contract: Contract, native_shape: tuple[int, int]) -> Prediction:
-    """(K, *native_shape) float32 class probabilities of a stored frame (H, W, 3) uint8, from overlapping windows."""
-    image = normalised(frame[None], contract.rules["colour_mean"], contract.rules["colour_deviation"])[:, 0]
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            blended = sliding_window_inference(
-                torch.from_numpy(image)[None].to(device),
-                roi_size=contract.crop_shape,
-                sw_batch_size=WINDOWS_AT_ONCE,
-                predictor=lambda window: model(window).float().softmax(1),
-                overlap=OVERLAP,
-                mode="gaussian",
-            )
-    finally:
-        model.train(training)
-    assert isinstance(blended, Tensor)
-    scaled = F.interpolate(blended.cpu().clone(), native_shape, mode="bilinear", align_corners=False)[0]
+    """(K, *native_shape) float32 class probabilities of a stored frame (H, W, 3) uint8, which is seen whole.
+
+    In windows of a crop's size one that holds nothing but sky does not know that it is the sky.
+    """
+    logits, _ = logits_of(model, frame[None], contract)
+    found = logits[:, :, : frame.shape[0], : frame.shape[1]].softmax(1)
+    scaled = F.interpolate(found, native_shape, mode="bilinear", align_corners=False)[0]
     return (scaled / scaled.sum(0)).numpy()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,12 +12,12 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from domains.driving import box_pictures, coco, show
 from domains.driving.box_labels import rows_of
 from domains.driving.classes import OBSTACLES
-from domains.driving.entries import normalised, open_entry
+from domains.driving.entries import open_entry
+from domains.driving.heads.whole_frames import logits_of
 from domains.driving.recipes import settings
 from domains.driving.shapes import Shape, Shapes, corners, judged_shapes
 from domains.errors import RecipeError
@@ -100,21 +99,9 @@ def of_frames(
     from ssl_models.decoders.centres import found_boxes
 
     size = frames.shape[1], frames.shape[2]
-    images = normalised(frames, contract.rules["colour_mean"], contract.rules["colour_deviation"])
-    steps = [
-        math.lcm(math.prod(axis), patch) for *axis, patch in zip(*contract.pooling, contract.patch_shape, strict=True)
-    ]
-    padding = [-length % step for length, step in zip(size, steps, strict=True)]
-    device, training = next(model.parameters()).device, model.training
-    padded = F.pad(torch.from_numpy(images).movedim(1, 0).to(device), (0, padding[1], 0, padding[0]))
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits = model(padded)
-    finally:
-        model.train(training)
+    logits, stride = logits_of(model, frames, contract)
     scale = torch.tensor([native_shape[1] / size[1], native_shape[0] / size[0]] * 2)
-    found = found_boxes(logits.cpu(), padded.shape[-1] // logits.shape[-1], size)
+    found = found_boxes(logits, stride, size)
     return [torch.cat([each[:, :2], each[:, 2:] * scale], 1).numpy() for each in found]
 
 

@@ -49,6 +49,18 @@ def test_overlay__a_colour_for_each_class(monkeypatch):
     assert "Dice 1.00 (core 1.00, edema 1.00, cyst 1.00)" in show._title(label, label, None, names)
 
 
+def test_overlay__planes_go_through_the_reference_also_where_the_prediction_is_larger_elsewhere(monkeypatch):
+    reference, prediction, crossed = np.zeros(SHAPE, int), np.zeros(SHAPE, int), []
+    real = show._three_planes
+    monkeypatch.setattr(
+        show, "_three_planes", lambda image, place, *rest: crossed.append(place) or real(image, place, *rest)
+    )
+    reference[2, 5, 6] = prediction[-1, 10:, 10:] = 1
+    for given in (reference, None, np.zeros(SHAPE, int)):
+        show.overlay(head(SHAPE) * 1.0, prediction, given, SPACING)
+    assert crossed[0] == (2, 5, 6) and crossed[1][0] == crossed[2][0] == SHAPE[0] - 1
+
+
 def test_overlay__nothing_found():
     empty = np.zeros(SHAPE, np.uint8)
     assert decoded(show.overlay(head(SHAPE) * 1.0, empty, empty, SPACING, spacing_known=False)).ndim == 3

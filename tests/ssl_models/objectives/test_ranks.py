@@ -96,6 +96,13 @@ def largest_difference(found: Gradients, expected: Gradients) -> float:
     return max(differences)
 
 
+def test_needs__say_which_losses_ranks_cannot_share():
+    assert {name for name in objectives.names() if objectives.needs(name).whole_batch} == set(NOT_A_MEAN)
+    with pytest.raises(ValueError, match="loss of proposals is taken over a whole batch"):
+        objectives.refuse_ranks("mae + proposals")
+    objectives.refuse_ranks("mae + simclr")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_gradient__of_two_ranks_is_that_of_one(name: str, of_ranks: list[dict[str, Gradients]]) -> None:

@@ -95,8 +95,31 @@ def test_predict_frame__on_the_sources_pixels(frames):
     shown = np.load(frames.entries[0] / "frames.npy")[0]
     assert prediction.shape == (11, 240, 320) and prediction.dtype == np.float32
     assert np.allclose(prediction.sum(0), 1, atol=1e-4)
+    stored = dense.probabilities(BrightIsLast(11), shown, frames.contract, shown.shape[:2])
     bright = (shown / 255 - [0.485, 0.456, 0.406]).mean(-1)
-    assert ((prediction.argmax(0) == 10) == (bright > 0))[np.abs(bright) > 0.1].all()
+    assert ((stored.argmax(0) == 10) == (bright > 0))[np.abs(bright) > 0.1].all()
+
+
+class MeanIsLast(nn.Module):
+    """The last class everywhere where the mean of what it is shown is bright: it tells what was seen at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x):
+        logits = torch.zeros(x.shape[0], 11, *x.shape[2:])
+        logits[:, -1] = self.gain * x.mean((1, 2, 3))[:, None, None]
+        return logits
+
+
+def test_probabilities__a_frame_is_seen_whole_and_its_edges_stay_in_place(frames):
+    half = np.zeros((120, 150, 3), np.uint8)
+    half[:, :90] = 255  # bright on the whole; a window at its right edge would be dark
+    prediction = dense.probabilities(MeanIsLast(), half, frames.contract, (240, 300))
+    assert prediction.shape == (11, 240, 300) and (prediction.argmax(0) == 10).all()
+    edges = dense.probabilities(BrightIsLast(11), half, frames.contract, (120, 150)).argmax(0) == 10
+    assert edges[:, :90].all() and not edges[:, 90:].any()
 
 
 def test_write_mask__is_a_label_that_can_be_learned(frames, tmp_path):
