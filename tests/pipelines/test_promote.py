@@ -385,6 +385,7 @@ def test_evaluate__held_out_of_another_model__has_its_digest(clinic: Clinic) -> 
     assert judged.cached and judged.result["judged_digest"] == evaluate(two, clinic.home).result["judged_digest"]
 
 
+@pytest.mark.slow
 def test_try_out__a_pickle_is_not_loaded(tmp_path: Path, lived: Clinic) -> None:
     import mlflow.pyfunc
 
