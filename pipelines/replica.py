@@ -188,7 +188,8 @@ def _turn(key: Key) -> tuple[int, Key]:
 
 def _send_entry(store: Store, replica: Replica, key: Key) -> int:
     """Bytes of the entry's files, which are sent before the list that makes it exist."""
-    folder, files = store.path(*key), {}
+    folder = store.path(*key)
+    files: dict[str, dict[str, Any]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         files[name] = {"sha256": digest_of_file(path), "bytes": path.stat().st_size}
