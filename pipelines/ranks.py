@@ -146,6 +146,7 @@ def _rank_here(packed: bytes, meet: str, parent: int, threads: int) -> None:
         os._exit(1)
     os.environ |= {"SELFSIGHT_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")  # its semaphores confuse the tracker that ranks share
     distributed.init_process_group(
         "nccl" if torch.cuda.is_available() else "gloo", init_method=f"file://{meet}/group",
         rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]),
