@@ -138,7 +138,7 @@ def _to_the_end(job: Job, tracker: Tracker) -> _Run:
             loss = run.step(batch)
             run.account.seconds += time.monotonic() - started
             progress.advance(loss=loss)
-            if run.stop_requested and run.account.step < steps:
+            if run.asked_to_stop() and run.account.step < steps:
                 run.save()
                 ranks.meet()  # whoever leaves first ends the others
                 runtime.stop_requested.clear()  # heard: a second try in this process is not stopped by it
@@ -158,7 +158,7 @@ class _Run:
         self.account = _Account()
         self.checkpoints = job.folder / "checkpoints"
         self.identity = json.loads(json.dumps(job.identity))
-        self.stop_requested = False
+        self._stop_agreed = False
         self.module = job.module.to(self.fabric.device).train()
         if not job.sharded:  # which takes contiguous parameters only
             _lay_out(self.module, job.spatial_axes)
@@ -203,14 +203,18 @@ class _Run:
 
         The parts are read when they are asked for, which a device need not wait for at every step.
         """
-        total, stop = float(losses.total.detach()), ranks.stop_requested()
+        total = float(losses.total.detach())
         if ranks.count() == 1:
-            self.stop_requested = stop
             return total, lambda: {name: float(value) for name, value in losses.parts.items()}
         own = {name: float(value) for name, value in losses.parts.items()}
-        figures = ranks.mean({"": total, " stop": float(stop), **own}, self.fabric.device)
-        total, self.stop_requested = figures.pop(""), figures.pop(" stop") > 0
+        stop = float(ranks.stop_requested())
+        figures = ranks.mean({"": total, " stop": stop, **own}, self.fabric.device)
+        total, self._stop_agreed = figures.pop(""), figures.pop(" stop") > 0
         return total, lambda: figures
+
+    def asked_to_stop(self) -> bool:
+        """Whether the training ends at this step: of several ranks, what they have agreed on in it."""
+        return self._stop_agreed if ranks.count() > 1 else ranks.stop_requested()
 
     def _record(self, loss: float, parts: Callable[[], dict[str, float]], figures: dict[str, float]) -> None:
         account, last = self.account, self.account.step == self.settings.steps

@@ -16,7 +16,7 @@ from domains.domain import find_recipe, recipe_from
 from domains.errors import RecipeError, SelfsightError, UsageError
 from flows.options import recipe_of
 from pipelines.predict import predict
-from pipelines.tracking import resolve
+from pipelines.registry import resolve
 
 RECIPES = ("brain_tumor", "chest_xray", "dashcam_lanes", "dashcam_obstacles", "road_scene")
 

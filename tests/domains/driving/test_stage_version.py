@@ -23,7 +23,8 @@ def test_version__changes_with_the_output(tmp_path: Path) -> None:
     rows, columns, colour = np.indices((360, 500, 3))
     Image.fromarray(((rows * 7 + columns * 13 + colour * 40) % 251).astype(np.uint8)).save(tmp_path / "a.png")
     Image.fromarray(((rows + columns)[..., 0] // 40 % 12).astype(np.uint8)).save(tmp_path / "mask.png")
-    candidate, recipe = Candidate("p", "p", {"frame": tmp_path / "a.png"}, tmp_path / "mask.png"), RECIPES["road_scene"]
+    candidate = Candidate("p", "p", {"frame": tmp_path / "a.png"}, tmp_path / "mask.png")
+    recipe = RECIPES["road_scene"].changed({"data.height": "240", "data.width": "320"})
     contract = DOMAIN.plan([DOMAIN.inspect(candidate)], recipe)
     raw = DOMAIN.read(candidate, recipe)
     digest = hashlib.sha256()
