@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FEW = {"steps": 2, "batch_size": 2, "warmup_steps": 1, "checkpoint_every": 2}
 SHORT = [f"--set={verb}.{key}={value}" for verb in ("pretrain", "finetune") for key, value in FEW.items()]
-RESOLVE = "import sys; from pipelines.tracking import resolve; print(resolve(sys.argv[1], sys.argv[2]))"
+RESOLVE = "import sys; from pipelines.registry import resolve; print(resolve(sys.argv[1], sys.argv[2]))"
 
 
 def free_place() -> str:
