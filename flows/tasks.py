@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from domains.errors import Preempted
+from domains.errors import Unreachable
 from flows.steps import Steps
 
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED}
@@ -40,4 +40,4 @@ def as_task(steps: Steps, verb: str) -> None:
 
 def transient(error: Exception | None) -> bool:
     """Whether trying again may help: a fault of a disk or network, not of the data, the recipe or the code."""
-    return isinstance(error, OSError) and error.errno in TRANSIENT and not isinstance(error, Preempted)
+    return isinstance(error, Unreachable) or (isinstance(error, OSError) and error.errno in TRANSIENT)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from dicom_files import NAMES, WHOLE, plant, write_series
 
-from domains.errors import NothingUsable, Preempted
+from domains.errors import NothingUsable, Preempted, Unreachable
 from flows.tasks import transient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +60,7 @@ def archive(tmp_path_factory) -> Path:
 def test_transient__only_faults_of_disk_or_network_are_tried_again():
     assert transient(OSError(errno.EIO, "input/output error"))
     assert transient(ConnectionResetError(errno.ECONNRESET, "reset"))
+    assert transient(Unreachable("the tracking server does not answer"))
     for error in (FileNotFoundError(errno.ENOENT, "gone"), OSError(errno.ENOSPC, "full"), NothingUsable("x"),
                   Preempted("x"), ValueError("x"), None):  # fmt: skip
         assert not transient(error)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -321,15 +319,6 @@ def test_promote__killed_after_any_move__finished_or_undone(
     assert verb.unfinished(home) is None and len(verb.decisions_of(home, "chest-xray")) == (
         2 if then == "promote" else 3
     )
-
-
-@pytest.fixture
-def calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("tried", "calm")
