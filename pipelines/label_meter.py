@@ -128,9 +128,11 @@ class Worth:
 
     labels: int
     equal: Estimate
-    """Labelled groups from scratch; 0 where even the smallest budget does better."""
+    """Labels from scratch; 0 where even the smallest budget does better."""
     smallest: int
     largest: int
+    flat_from: int
+    """The budget beyond which scratch gains nothing in this study; `largest` where it gains up to there."""
 
     @property
     def saved(self) -> float:
@@ -138,16 +140,21 @@ class Worth:
         return max(0.0, self.equal.mean - self.labels)
 
     def says(self) -> str:
-        """E.g. "3 labels reach what 8.4 (4.1 to more than 30) reach from scratch: worth 5.4 labelled groups"."""
+        """E.g. "3 labels reach what 8.4 (4.1 to more than 30) reach from scratch: worth 5.4 labels"."""
+        if math.isinf(self.equal.mean) and self.flat_from < self.largest:
+            return (
+                f"{self.labels} labels reach what scratch reaches with none of its budgets; it gains nothing beyond "
+                f"{self.flat_from} labels here, so that the worth in labels cannot be counted"
+            )
         equal, low, high = (self._count(part) for part in (self.equal.mean, self.equal.low, self.equal.high))
         around = "" if low == high == equal else f" ({low} to {high})"
         if self.saved == 0:
             worth = "none"
         elif math.isfinite(self.saved):
-            worth = f"{self.saved:.1f} labelled groups"
+            worth = f"{self.saved:.1f} labels"
         else:
             spared = self.largest - self.labels
-            worth = f"more than {spared} labelled groups" if spared > 0 else "more than this study can count"
+            worth = f"more than {spared} labels" if spared > 0 else "more than this study can count"
         return f"{self.labels} labels reach what {equal}{around} reach from scratch: worth {worth}"
 
     def _count(self, labels: float) -> str:
@@ -168,12 +175,13 @@ def worth_in_labels(arm: Scores, scratch: Scores) -> list[Worth]:
     if arm.groups != scratch.groups:
         raise ValueError("the arm and scratch must be judged on the same cases, in the same order")
     reached, references = arm.means(), [isotonic_regression(row).x for row in scratch.means()]
+    flat_from = scratch.budgets[int(np.searchsorted(references[0], references[0][-1]))]
     found = []
     for column, labels in enumerate(arm.budgets):
         equal = np.array([_labels_for(s, scratch.budgets, r) for s, r in zip(reached[:, column], references, strict=True)])  # fmt: skip  # noqa: E501
         low, high = np.percentile(equal[1:], [2.5, 97.5], method="inverted_cdf")  # never between a number and infinity
         estimate = Estimate(float(equal[0]), float(low), float(high))
-        found.append(Worth(labels, estimate, scratch.budgets[0], scratch.budgets[-1]))
+        found.append(Worth(labels, estimate, scratch.budgets[0], scratch.budgets[-1], flat_from))
     return found
 
 

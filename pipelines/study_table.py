@@ -17,7 +17,7 @@ from pipelines.report_data import words
 KINDS = {
     "trivial": "learned nothing",
     "scratch": "trained on the labels alone",
-    "pretrained": "pretrained without labels first",
+    "pretrained": "pretrained first",
     "strategy": "another way to spend or stretch labels",
     "control": "negative control: must show no gain",
     "robustness": "the same models, judged on disturbed images",

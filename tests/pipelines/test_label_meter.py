@@ -97,6 +97,16 @@ def test_worth_in_labels__a_worse_arm_is_worth_none() -> None:
     assert worth_in_labels(scratch, scratch)[0].saved == 0
 
 
+def test_worth_in_labels__where_scratch_gains_nothing_any_more__nothing_is_counted() -> None:
+    scratch = noisy(np.array([0.5, 0.6, 0.55]))
+    arm = Scores(BUDGETS, np.stack([scratch.values[:, 1] + 0.1] * 3, 1), scratch.groups)
+    found = worth_in_labels(arm, scratch)
+    assert [worth.flat_from for worth in found] == [10, 10, 10]
+    assert "nothing beyond 10 labels" in found[0].says() and "cannot be counted" in found[0].says()
+    reached = worth_in_labels(Scores(BUDGETS, scratch.values - 0.05, scratch.groups), scratch)
+    assert reached[0].says().endswith("worth none")
+
+
 def test_worth_in_labels__other_cases__refused() -> None:
     scratch = noisy(np.array([0.5, 0.6, 0.8]))
     with pytest.raises(ValueError, match="same cases"):
