@@ -19,7 +19,6 @@ from domains.recipe import Recipe
 
 TABLE = "labels.csv"
 """Preferred where there are several tables."""
-NO_TABLE = "a table without a column for the image"
 
 
 def scan(source: Path, recipe: Recipe) -> Scan:

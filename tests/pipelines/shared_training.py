@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from domains.errors import SelfsightError
 from pipelines import ranks
-from pipelines.loop import Job, Watch, train
+from pipelines.loop import Job, Watch
 from ssl_models import objectives
 from ssl_models.protocols import Batch
-from tests.pipelines.tiny_training import Silent, digest_of, make_job
+from tests.pipelines.tiny_training import make_job, to_the_end
 from tests.ssl_models.objectives.test_contract import GEOMETRIES, objective_of
 
 STEPS = 6
@@ -98,12 +97,7 @@ def main(folder: Path, devices: int, kind: str, at: int) -> None:
     """Trains in `folder` and prints the weights' digest; a rank ends as told."""
     watch = {"kill": KillRank, "stop": StopRank}[kind](at)
     job = shared_job(folder, devices=devices, watch=watch)
-    try:
-        train(job, Silent())  # type: ignore[arg-type]
-    except SelfsightError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(digest_of(job.module))
+    to_the_end(job)
 
 
 if __name__ == "__main__":

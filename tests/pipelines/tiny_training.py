@@ -98,6 +98,16 @@ def digest_of(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def to_the_end(job: Job) -> None:
+    """Trains and prints the weights' digest; an error ends the process with its exit code."""
+    try:
+        train(job, Silent())  # type: ignore[arg-type]
+    except SelfsightError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(digest_of(job.module))
+
+
 def main(folder: Path, death: str, at: int) -> None:
     """Trains in `folder` and prints the weights' digest; dies as told, at a step or in the writing of a checkpoint."""
 
@@ -114,12 +124,7 @@ def main(folder: Path, death: str, at: int) -> None:
     real_rename = os.rename
     checkpoint.os.rename = rename  # type: ignore[attr-defined]
     job = make_job(folder, watch=watch, watch_every=1)
-    try:
-        train(job, Silent())  # type: ignore[arg-type]
-    except SelfsightError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(digest_of(job.module))
+    to_the_end(job)
 
 
 if __name__ == "__main__":
