@@ -24,9 +24,10 @@ def private_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """No test touches the user's key or a home it did not make."""
     monkeypatch.setenv("SELFSIGHT_KEY", str(tmp_path_factory.mktemp("key") / "key"))
     monkeypatch.delenv("SELFSIGHT_HOME", raising=False)
-    # set first, so that what `mlflow.set_tracking_uri` leaves in the environment goes at the end of the test
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    # set first, so that what `mlflow.set_tracking_uri` or a flow leaves in the environment goes at the end of the test
+    for address in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.setenv(address, "")
+        monkeypatch.delenv(address)
 
 
 @pytest.fixture(scope="session")

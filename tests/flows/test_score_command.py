@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from pipelines import score as verb
 from pipelines.finetune import finetune
 from pipelines.ingest import ingest
 
+ROOT = Path(__file__).resolve().parents[2]
 FEW = {"data.max_crop": "32", "finetune.steps": "1", "finetune.batch_size": "2", "finetune.warmup_steps": "0"}
 
 
@@ -97,28 +101,27 @@ def test_score__a_bad_image_is_a_line_of_the_table(model: Path, clinic: Path, tm
 
 
 @pytest.mark.slow
-def test_score_folder__a_flow_of_batches_then_no_server(
-    model: Path, clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from flows.settings import prepare_environment
+def test_score__the_command_line__a_flow_of_batches_then_no_server(model: Path, tmp_path: Path) -> None:
+    write_archive(tmp_path / "clinic", 9, seed=5)
+    images, home = sorted((tmp_path / "clinic" / "images").iterdir()), tmp_path / "home"
+    assert len(images) > command.BATCH
 
-    home = tmp_path / "home"
-    home.mkdir()
-    for name in ("SELFSIGHT_HOME", "PREFECT_HOME", "PREFECT_API_URL"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    prepare_environment(home)
-    monkeypatch.setattr(command, "BATCH", 3)
-    answer = command.score_folder(str(model), clinic, tmp_path / "out", home)
-    assert (answer["new"], answer["before"], len(answer["scores"])) == (4, 0, 4)
-    database = home / "prefect" / "prefect.db"
-    with closing(sqlite3.connect(database)) as known:
+    def answer() -> dict[str, Any]:
+        words = ["score", str(model), str(tmp_path / "clinic"), "--out", str(tmp_path / "out")]
+        ended = subprocess.run([sys.executable, "-m", "flows.cli", *words, "--home", str(home), "--json"],
+                               capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    first = answer()
+    assert (first["new"], first["before"], len(first["scores"])) == (len(images), 0, len(images))
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as known:
         [(state, parameters)] = known.execute("select state_type, parameters from flow_run").fetchall()
-    assert state == "COMPLETED" and json.loads(parameters) == {"inputs": 4}
-    names = [file.name.encode() for file in (clinic / "images").iterdir()]
+        [(batches,)] = known.execute("select count(*) from task_run").fetchall()
+    assert state == "COMPLETED" and json.loads(parameters) == {"inputs": len(images)} and batches == 2
     for file in (home / "prefect").rglob("*"):
-        assert not file.is_file() or not any(name in file.read_bytes() for name in names), file
+        assert not file.is_file() or not any(image.name.encode() in file.read_bytes() for image in images), file
     shutil.rmtree(home / "prefect")
-    again = command.score_folder(str(model), clinic, tmp_path / "out", home)
-    assert (again["new"], again["before"]) == (0, 4) and again["scores"] == answer["scores"]
+    again = answer()
+    assert (again["new"], again["before"]) == (0, len(images)) and again["scores"] == first["scores"]
     assert not (home / "prefect").exists(), "a server was started for nothing"
