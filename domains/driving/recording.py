@@ -183,4 +183,4 @@ def _hash(frame: av.VideoFrame, digest: Any) -> None:
         for at in range(len(frame.planes)):
             digest.update(np.ascontiguousarray(plane(frame, at)))
     else:
-        digest.update(frame.to_ndarray(format="rgb24"))
+        digest.update(np.ascontiguousarray(frame.to_ndarray(format="rgb24")))

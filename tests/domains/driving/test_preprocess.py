@@ -70,6 +70,14 @@ def test_read__digest_is_of_content_and_time(video, tmp_path):
     assert first == second
 
 
+def test_read__images_of_an_odd_width_as_a_recording(tmp_path):
+    """FFmpeg pads the rows of such frames."""
+    images = {str(n): save_frame(tmp_path / f"{n}.png", seed=n, shape=(47, 69)) for n in range(10)}
+    notes = {"seconds": tuple(n / 10 for n in range(10)), "clock": "x"}
+    raw = DOMAIN.read(Candidate("x", "x", images, None, notes), CLIPS)
+    assert raw.facts["shape"] == [47, 69] and raw.facts["frames"] == 10
+
+
 def test_read__frames_of_two_sizes_are_refused(tmp_path):
     images = {str(n): save_frame(tmp_path / f"{n}.png", shape=(48, 64 + n // 8)) for n in range(10)}
     notes = {"seconds": tuple(n / 10 for n in range(10)), "clock": "x"}
