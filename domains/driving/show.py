@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from PIL import Image
 
 from domains.driving.classes import LANE_COLOURS, ROAD_COLOURS, VOID
 from domains.driving.entries import open_entry
 from domains.driving.free_space import corridor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # a second that most commands do not need
 
 OPACITY = 0.55
 FREE_COLOUR = (80, 255, 120)
@@ -123,6 +123,8 @@ def _strip(panel: np.ndarray) -> np.ndarray:
 
 def with_legend(columns: Mapping[str, np.ndarray]) -> bytes:
     """PNG of named images (H, W, 3) uint8 of one size, with the colours of the road scene's classes below."""
+    from matplotlib.patches import Patch
+
     height, width = next(iter(columns.values())).shape[:2]
     across = 3.6 if len(columns) > 1 else 6.0
     figure = _figure(across * len(columns), across * height / width + 0.75)
@@ -142,6 +144,9 @@ def _in_columns(figure: Figure, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="black")
     FigureCanvasAgg(figure)  # no pyplot: its list of figures is shared between threads
     return figure

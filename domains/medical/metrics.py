@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
 TOLERANCE = {"mm": 2.0, "voxel": 1.0}
@@ -46,6 +45,8 @@ def overlap(predicted: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[f
     Differs: distances are MONAI's; the larger of the two directed 95 % distances between surface voxels (not surfels),
         and what an empty mask gives is defined here.
     """
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice  # seconds that few commands need
+
     if predicted.shape != reference.shape:
         raise ValueError(f"prediction has shape {predicted.shape}, reference {reference.shape}")
     if not predicted.any() or not reference.any():

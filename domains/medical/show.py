@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from domains.medical import metrics
 from domains.medical.entries import open_entry
+
+if TYPE_CHECKING:  # a second that most commands do not need
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 AXES = "SAR"
 """Anatomical direction in which D, H and W grow (axial stacks and isotropic volumes)."""
@@ -74,6 +75,8 @@ def _line(number: int, classes: int, is_reference: bool) -> dict[str, Any]:
 
 
 def _legend(names: Sequence[str], with_reference: bool) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
     who = ["prediction", "reference"][: 1 + with_reference]
     if len(names) == 1:
         return [Line2D([], [], label=one, **_line(1, 1, one == "reference")) for one in who]
@@ -201,6 +204,9 @@ def _title(
 
 def dark_figure(width: float, height: float) -> Figure:
     """An empty black figure, in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="black")
     FigureCanvasAgg(figure)  # no pyplot: its list of figures is shared between threads
     return figure

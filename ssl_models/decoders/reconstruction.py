@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock
-from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from ssl_models.decoders.segmentation import ratio
@@ -15,6 +13,9 @@ class ReconstructionDecoder(nn.Module):
 
     def __init__(self, *, widths: tuple[int, ...], strides: tuple[tuple[int, ...], ...], out_channels: int) -> None:
         """A decoder for the encoder with these `widths` and `strides`, fine to coarse."""
+        from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetOutBlock
+        from monai.networks.layers.factories import Conv
+
         super().__init__()
         axes = len(strides[0])
         enlarge = Conv[Conv.CONVTRANS, axes]

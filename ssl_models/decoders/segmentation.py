@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetUpBlock
 from torch import Tensor, nn
 
 from ssl_models.encoders.staged import group_norm
@@ -23,6 +22,8 @@ class SegmentationDecoder(nn.Module):
             ValueError: if the lengths differ, the first map is not at full resolution or a stride does not divide the
                 next one.
         """
+        from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetUpBlock
+
         super().__init__()
         if len(widths) != len(strides):
             raise ValueError(f"{len(widths)} widths {widths} but {len(strides)} strides {strides}: give one per map")

@@ -8,8 +8,6 @@ with few channels in a group. GroupNorm with 16 channels in a group keeps the la
 
 from __future__ import annotations
 
-from monai.networks.blocks.dynunet_block import UnetResBlock
-
 from ssl_models.encoders.staged import StagedEncoder, group_norm, steps_of
 
 
@@ -28,6 +26,8 @@ class ResUNetEncoder(StagedEncoder):
         Raises:
             ValueError: if the lengths differ or the first stage is not at full resolution.
         """
+        from monai.networks.blocks.dynunet_block import UnetResBlock
+
         stages = [
             UnetResBlock(len(step), inputs, width, kernel_size=3, stride=step, norm_name=group_norm(width))
             for inputs, width, step in steps_of(in_channels, widths, pooling)

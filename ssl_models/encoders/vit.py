@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock
-from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,6 +75,9 @@ class ViTEncoder(nn.Module):
         Raises:
             ValueError: if the patch does not divide the crop or the heads do not divide the width.
         """
+        from monai.networks.blocks.dynunet_block import UnetBasicBlock
+        from monai.networks.layers.factories import Conv
+
         super().__init__()
         if width % heads:
             raise ValueError(f"the width {width} is not divisible by {heads} heads")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from domains.head import Evidence, Head, Prediction
@@ -76,6 +75,8 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
 
 
 def _infer(model: nn.Module, crops: Tensor, contract: Contract) -> Tensor:
+    from monai.inferers import sliding_window_inference  # seconds that few commands need
+
     def probabilities(window: Tensor) -> Tensor:
         logits: Tensor = model(window)
         return logits.float().softmax(1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data.box_utils import box_iou, non_max_suppression
 from torch import Tensor, nn
 
 from domains.errors import RecipeError
@@ -62,6 +61,8 @@ def predict(model: nn.Module, folder: Path, contract: Contract) -> Prediction:
     Returns:
         (N, 7) float32: score in [0, 1], first voxel along D, H, W, one past the last. N is at most 100.
     """
+    from monai.data.box_utils import non_max_suppression
+
     from ssl_models.decoders.detection import MOST, OVERLAP, found_boxes
 
     entry, device = open_entry(folder), next(model.parameters()).device
@@ -109,6 +110,8 @@ def score(prediction: Prediction, folder: Path, label: Path) -> tuple[dict[str, 
 
     nan without lesions. Details are those of `detection.of_scan`; a slice scores the best box that crosses it.
     """
+    from monai.data.box_utils import box_iou
+
     truth = open_label(label)
     spacing, mask = truth.native_spacing_mm if truth.spacing_known else None, truth.native > 0
     labelled, lesions = metrics.components(mask)
