@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy import ndimage
 
@@ -36,9 +37,7 @@ def test_overlay__both_contours():
 
 def test_overlay__a_colour_for_each_class(monkeypatch):
     said = []
-    monkeypatch.setattr(
-        show.Figure, "legend", lambda self, handles, **_: said.extend(line.get_label() for line in handles)
-    )
+    monkeypatch.setattr(Figure, "legend", lambda self, handles, **_: said.extend(line.get_label() for line in handles))
     core = lesion(SHAPE)
     label = np.where(core, 1, np.where(ndimage.binary_dilation(core, iterations=2), 2, 0)).astype(np.uint8)
     names = ("core", "edema", "cyst")
