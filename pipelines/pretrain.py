@@ -174,7 +174,7 @@ def _pretrain(
             sharded=recipe.devices > 1 and recipe.size == "base",
         )  # fmt: skip
         outcome = asdict(train(job, tracker))
-        figures = {f"health/{name}": value for name, value in watch.figures(module).items()}
+        health = {"before": watch.start, "after": watch.figures(module)}
         for name, picture in _pictures(module, recipe.objective, crops, domain).items():
             (out / name).write_bytes(picture)
             tracker.picture(name, picture)
@@ -192,7 +192,7 @@ def _pretrain(
         }
         info = {
             "kind": "encoder", "recipe": recipe.model_dump(mode="json"), "contract": contract.model_dump(mode="json"),
-            "lineage": lineage, "outcome": outcome, "health": figures, "versions": versions(),
+            "lineage": lineage, "outcome": outcome, "health": health, "versions": versions(),
         }  # fmt: skip
         write_model(out, tensors, info)
     return outcome

@@ -22,7 +22,7 @@ class HealthWatch:
     """
 
     def __init__(self, module: Any, batch: Batch, settings: Pretrain, label: str, tracker: Tracker) -> None:
-        """A watch that takes the present weights of `module.encoder` for its start: the random ones.
+        """A watch that takes the present weights of `module.encoder`, the random ones, for its start.
 
         Args:
             module: holds the encoder as `encoder`; before its training, also where that goes on from a checkpoint.
@@ -33,7 +33,7 @@ class HealthWatch:
         """
         self._batch, self._settings, self._label, self._tracker = batch, settings, label, tracker
         self._suspected = self._warned = False
-        self._start = self.figures(module)
+        self.start = self.figures(module)
 
     def figures(self, module: Any) -> dict[str, float]:
         """The encoder's feature_std and rankme."""
@@ -47,7 +47,7 @@ class HealthWatch:
         """
         now = self.figures(module)
         named = {f"health/{name}": value for name, value in now.items()}
-        before, self._suspected = self._suspected, health.collapsed(now, self._start)
+        before, self._suspected = self._suspected, health.collapsed(now, self.start)
         if before and self._suspected:
             text = self._advice(step, now)
             if not self._warned:
@@ -63,7 +63,7 @@ class HealthWatch:
         settings = self._settings
         return (
             f"{self._label} has collapsed at step {step}: different crops get the same features (deviation "
-            f"{now['feature_std']:.2g}, at random weights {self._start['feature_std']:.2g}; RankMe "
+            f"{now['feature_std']:.2g}, at random weights {self.start['feature_std']:.2g}; RankMe "
             f"{now['rankme']:.3f}). Such an encoder is worth less than a random one. Try a lower learning_rate (now "
             f"{settings.learning_rate:g}) or a longer warmup_steps (now {settings.warmup_steps}), stronger "
             f"augmentation, a larger batch_size (now {settings.batch_size}), a slower teacher (momentum nearer 1), an "

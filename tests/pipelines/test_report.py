@@ -49,7 +49,7 @@ def test_write_report__counts_add_up_and_sections_are_there(tmp_path):
     )
     assert "labels of 2 other groups, after pretraining without labels on 2 groups" in text
     assert "Probes looked at labels of 1 group while it ran" in text
-    assert "Better than the competitor" in text
+    assert re.search("RankMe *7.25 *11.5", text) and "Better than the competitor" in text
     assert "1 h 2 min" in text and "3.4 %" in text and "987 MB" in text
     assert "Not a medical device" in text and "CC BY 4.0" in text
     labels = page.values("aria-label")
