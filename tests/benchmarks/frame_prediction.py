@@ -1,6 +1,6 @@
 """Frame prediction against copying the last frame, on drives that it has not learned from; real data, by hand.
 
-    python tests/benchmarks/frame_prediction.py SOURCE SOURCE... [--also GENERATED] [--steps 300]
+    python tests/benchmarks/frame_prediction.py SOURCE SOURCE... [--also GENERATED] [--steps 240]
 
 Not a bench_*.py: it needs real data and minutes. Each source is one drive and is held out once. Prints a JSON line for
 each and one for all; the last pictures (past, future, predicted, copied) go to the working directory with --pictures.
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from domains.domain import Domain, find_recipe
+from domains.domain import CropSource, Domain, find_recipe
 from domains.manifest import Manifest
 from domains.recipe import Recipe
 from domains.store import Store
@@ -28,11 +28,10 @@ from pipelines.loop import Job, train
 from pipelines.models import new_encoder
 from pipelines.tracking import Tracker
 from ssl_models import objectives
-from ssl_models.protocols import CropSource
 
 CLIPS = {
     "objective": "frame_prediction", "precision": "32-true", "data.clip_frames": "8", "data.frames_per_second": "10",
-    "data.height": "96", "data.width": "160", "data.crop_height": "96", "data.crop_width": "160",
+    "data.height": "64", "data.width": "112", "data.crop_height": "64", "data.crop_width": "112",
     "pretrain.batch_size": "4", "pretrain.learning_rate": "1e-3", "pretrain.warmup_steps": "20",
 }  # fmt: skip
 JUDGED, AT_ONCE = 32, 8
@@ -79,7 +78,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("sources", nargs="+", type=Path)
     asked.add_argument("--also", type=Path, help="recordings that are always learned from")
-    asked.add_argument("--steps", type=int, default=300)
+    asked.add_argument("--steps", type=int, default=240)
     asked.add_argument("--pictures", type=Path)
     options = asked.parse_args()
     domain, recipe = find_recipe("dashcam_lanes")
