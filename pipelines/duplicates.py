@@ -82,7 +82,8 @@ def alike(rows: np.ndarray) -> list[tuple[int, int, float]]:
     is left: by Cauchy and Schwarz, x . y is at most x' . y' + |x - x'| |y - y'|, whatever the directions. Those in
     which a sample varies most leave little over, so that the bound tells nearly all pairs apart.
     """
-    shadows, found = _shadows(rows), []
+    shadows = _shadows(rows)
+    found: list[tuple[int, int, float]] = []
     for a in range(0, len(rows), ROWS):
         for b in range(a, len(rows), ROWS):
             left, right = rows[a : a + ROWS], rows[b : b + ROWS]
