@@ -361,8 +361,11 @@ def _trained(verb: str, recipe: Any, trained: Any, c: Command) -> None:
     lines = [f"{verb}: {how}", f"folder {trained.folder}"]
     if verb == "pretrain":
         answer["near_duplicates"], said = looking.near_duplicates(trained.folder)
-        lines += said
-    c.done(answer, *lines)
+    else:
+        from pipelines.finetune import notes
+
+        said = answer["notes"] = notes(recipe)
+    c.done(answer, *lines, *said)
 
 
 def main() -> None:

@@ -82,22 +82,25 @@ def _steps(found: dict[str, Any]) -> list[str]:
         f"{manifest['subjects']} subjects of {manifest['groups']} groups" if manifest["digest"] else "no longer kept"
     )
     lines += [
-        f"manifest    {manifest['key']} sha256 {manifest['digest']}: {counts}",
-        f"labels      {labels['key']}: learned from those of {labels['groups']} groups",
+        f"manifest    store/manifest/{manifest['key']}: {counts}",
+        *([f"{'':<12}sha256 {manifest['digest']}"] if manifest["digest"] else []),
+        f"labels      store/labels/{labels['key']}: learned from those of {labels['groups']} groups",
     ]
     if encoder:
         named = ", ".join([*([encoder["uri"]] if encoder["uri"] else []), *encoder["aliases"]]) or "not registered"
         lines += [
-            f"encoder     {encoder['key']} sha256 {encoder['sha256']}: {encoder['objective']}, "
-            f"{encoder['groups']} groups without labels ({named})"
+            f"encoder     store/pretrain/{encoder['key']}: {encoder['objective']}, {encoder['groups']} groups without "
+            f"labels ({named})",
+            f"{'':<12}sha256 {encoder['sha256']}",
         ]
     else:
         lines += ["encoder     none: trained from scratch, or an encoder itself"]
     model = found["model"]
     named = ", ".join([*([model["uri"]] if model["uri"] else []), *model["aliases"]]) or "not asked of the registry"
-    lines += [f"{model['kind']:<11} {model['key']} sha256 {model['sha256']}: {model['recipe']} ({named})"]
+    lines += [f"{model['kind']:<11} {model['key']}: {model['recipe']} ({named})", f"{'':<12}sha256 {model['sha256']}"]
     if judged := found["evaluation"]:
-        lines += [f"evaluation  {judged['key']} digest {judged['judged_digest']}: {_figure(judged)}"]
+        lines += [f"evaluation  store/evaluate/{judged['key']}: {_figure(judged)}"]
+        lines += [f"{'':<12}cases and labels sha256 {judged['judged_digest']}"] if judged["judged_digest"] else []
     for one in found["decisions"]:
         told = "accepted" if one["accepted"] else f"refused ({', '.join(one['failed'])})"
         lines += [

@@ -64,15 +64,16 @@ class Steps:
 
         options = ("--data", str(self._manifest), *(["--continue"] if self._continued else []))
         look = partial(pretrain, self._recipe, self._home, data=self._manifest, continued=self._continued)
-        return {"encoder_folder": self._found_or_trained("pretrain", look, options)}
+        return {"encoder_folder": self._found_or_trained("pretrain", look, options, self._recipe.devices)}
 
     def _finetune(self) -> Answer:
-        from pipelines.finetune import finetune
+        from pipelines.finetune import DEVICES, finetune, notes
 
         encoder = self.answer["encoder_folder"]
         look = partial(finetune, self._recipe, self._home, encoder=Path(encoder), data=self._manifest)
         options = ("--data", str(self._manifest), "--encoder", encoder)
-        return {"model_folder": self._found_or_trained("finetune", look, options)}
+        folder = self._found_or_trained("finetune", look, options, DEVICES)
+        return {"model_folder": folder, "notes": [*self.answer["notes"], *notes(self._recipe)]}
 
     def _evaluate(self) -> Answer:
         from pipelines.evaluate import evaluate
@@ -96,12 +97,12 @@ class Steps:
     def _manifest(self) -> Path:
         return Path(self.answer["manifest"])
 
-    def _found_or_trained(self, verb: str, look: Callable[[], Trained], options: tuple[str, ...]) -> str:
-        """The folder of what is in the store, or of what a process of its own trains."""
+    def _found_or_trained(self, verb: str, look: Callable[[], Trained], options: tuple[str, ...], count: int) -> str:
+        """The folder of what is in the store, or of what a process of its own trains on `count` devices."""
         if self._stop is None:
             return str(look().folder)
         with suppress(Missing), Store.only_looking():
             return str(look().folder)
         with self._slot():
-            answer = train_apart(verb, *options, recipe=self._recipe, home=self._home, stop=self._stop)
+            answer = train_apart(verb, *options, recipe=self._recipe, count=count, home=self._home, stop=self._stop)
         return str(answer["folder"])

@@ -19,8 +19,10 @@ ERRORS: dict[int, type[SelfsightError]] = {
 }
 
 
-def train_apart(verb: str, *options: str, recipe: Recipe, home: Path, stop: Stop) -> dict[str, Any]:
+def train_apart(verb: str, *options: str, recipe: Recipe, count: int, home: Path, stop: Stop) -> dict[str, Any]:
     """The JSON answer of `selfsight VERB RECIPE OPTIONS`, run in its own session with its stderr passed through.
+
+    Where there are GPUs, it holds `count` of them.
 
     Raises:
         SelfsightError: of the type that the trainer's exit code stands for, with the trainer's message.
@@ -28,7 +30,7 @@ def train_apart(verb: str, *options: str, recipe: Recipe, home: Path, stop: Stop
     stop.check()
     command = [sys.executable, "-m", "flows.cli", verb, recipe.name, *options]
     root = str(Path(__file__).parents[1])
-    with devices(recipe.devices, stop) as visible:
+    with devices(count, stop) as visible:
         trainer = subprocess.Popen(
             [*command, "--home", str(home), "--recipe-file", "/dev/stdin", "--json"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,

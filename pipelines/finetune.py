@@ -27,6 +27,9 @@ from pipelines.runtime import versions
 from pipelines.tracking import Tracker
 from ssl_models.protocols import Batch, Losses
 
+DEVICES = 1
+"""Fine-tuning takes so many, whatever a recipe says: labels are few, and head losses are taken over a batch."""
+
 
 class Supervised(nn.Module):
     """A model with its head's loss: what the training loop calls."""
@@ -94,6 +97,13 @@ def finetune(
         "finetune", key, lambda out: _finetune(recipe, store, manifest, labels, subjects, start, taught, key, out)
     )
     return Trained(folder, store.facts("finetune", key), cached=False)
+
+
+def notes(recipe: Recipe) -> list[str]:
+    """What a recipe asks for and fine-tuning does not do, in words."""
+    if recipe.devices == DEVICES:
+        return []
+    return [f"devices={recipe.devices} is for pretraining: fine-tuning takes {DEVICES}"]
 
 
 def _zero_label_model(
@@ -175,7 +185,7 @@ def _finetune(
             crops = _crops(recipe, store, contract, labels, subjects, taught)
             job = Job(
                 module=Supervised(model, domain.heads[recipe.head]), source=crops, settings=recipe.finetune,
-                seed=recipe.seed, precision=recipe.precision, devices=1, folder=run_folder,
+                seed=recipe.seed, precision=recipe.precision, devices=DEVICES, folder=run_folder,
                 identity=identity, label=f"finetune {recipe.name}", spatial_axes=contract.geometry.spatial_axes,
             )  # fmt: skip
             outcome = asdict(train(job, tracker))

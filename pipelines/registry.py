@@ -16,6 +16,7 @@ from pipelines.checkpoint import Damaged, read_model
 from pipelines.tracking import LONGEST_TAG, client, experiment_id, tracked_inside, tracking_uri
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 Model = dict[str, Any]
@@ -23,6 +24,8 @@ Model = dict[str, Any]
 
 CARD = "MODEL_CARD.md"
 PAGE = 1000
+ALIAS_DUE = "alias_due"
+"""Tag of a version that was made, and had its alias not yet: gone as soon as it has."""
 MOST_NAMED = 20
 """Models that an error names."""
 
@@ -40,7 +43,8 @@ def register_model(
 ) -> str:  # fmt: skip
     """A model folder as a new version of `name`: "models:/name/3". It loads with pickles off.
 
-    The same weights twice give the version there is, untouched, aliases included.
+    The same weights twice give the version there is, untouched, aliases included; where a kill came between a version
+    and its alias, the alias is given now.
 
     Args:
         run_id: the MLflow run it came from; a run of its own is made where there is none.
@@ -51,6 +55,8 @@ def register_model(
     mlflow = client(home)
     with registry_locked(home), tempfile.TemporaryDirectory() as scratch:
         for same in with_weights(home, name, info["sha256"]):
+            if (due := same["tags"].get(ALIAS_DUE)) and not same["aliases"]:
+                _give(mlflow, name, due, str(same["version"]))
             return str(same["uri"])
         if run_id is None:
             run_id = mlflow.create_run(experiment_id(mlflow, name, home), run_name="register").info.run_id
@@ -61,10 +67,16 @@ def register_model(
             mlflow.create_registered_model(name)
         source = f"{mlflow.get_run(run_id).info.artifact_uri}/models/{name}"
         given = {key: value[:LONGEST_TAG] for key, value in tags.items()} | {"weights_sha256": info["sha256"]}
+        given |= {ALIAS_DUE: alias} if alias else {}
         made = mlflow.create_model_version(name, source, run_id, tags=given, description=description)
         if alias:
-            mlflow.set_registered_model_alias(name, alias, made.version)
+            _give(mlflow, name, alias, made.version)
     return f"models:/{name}/{made.version}"
+
+
+def _give(mlflow: MlflowClient, name: str, alias: str, version: str) -> None:
+    mlflow.set_registered_model_alias(name, alias, version)
+    mlflow.delete_model_version_tag(name, version, ALIAS_DUE)
 
 
 def _write_pyfunc(model_folder: Path, card: str, target: Path) -> None:

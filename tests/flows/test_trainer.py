@@ -40,7 +40,7 @@ def program(tmp_path, monkeypatch):
 
 
 def train(tmp_path, stop=None):
-    return trainer.train_apart("pretrain", "--data", "m", recipe=RECIPE, home=tmp_path, stop=stop or Stop())
+    return trainer.train_apart("pretrain", "--data", "m", recipe=RECIPE, count=1, home=tmp_path, stop=stop or Stop())
 
 
 def test_train_apart__gives_the_last_line_and_passes_the_recipe_on(program, tmp_path):

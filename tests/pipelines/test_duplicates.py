@@ -14,8 +14,9 @@ from domains.manifest import Manifest, Subject
 from domains.recipe import Recipe
 from domains.splits import split
 from domains.store import Store
+from pipelines import duplicates
 from pipelines.dataset import open_dataset
-from pipelines.duplicates import ALIKE, Pair, fine_structure, near_duplicates, without_near_duplicates
+from pipelines.duplicates import ALIKE, Pair, alike, fine_structure, near_duplicates, without_near_duplicates
 from pipelines.ingest import ingest
 from pipelines.models import open_model
 from pipelines.pretrain import pretrain, pretrain_key
@@ -97,6 +98,23 @@ def test_fine_structure__what_all_share_does_not_correlate() -> None:
     assert np.allclose(alike.diagonal(), 1, atol=1e-5)
     assert abs(alike - np.eye(6)).max() < ALIKE / 2
     assert fine_structure(np.ones((2, 1, 1, 64, 64))).any() == 0
+
+
+@pytest.mark.parametrize("varied", [24, 256], ids=["the bound tells most apart", "the bound tells nothing"])
+def test_alike__those_of_a_product_of_all(varied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, small in {"ROWS": 64, "SHADOW": 16}.items():
+        monkeypatch.setattr(duplicates, name, small)
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(300, varied)) @ np.linalg.qr(draw.normal(size=(256, varied)))[0].T
+    for i in range(40):  # some of them above the limit, some below
+        rows[100 + 3 * i] = rows[i] + draw.normal(size=256) * 0.02 * i * np.linalg.norm(rows[i]) / 16
+    rows[299] = 0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-9)
+    products = np.triu(rows @ rows.T, k=1)
+    expected = {(int(i), int(j)): products[i, j] for i, j in np.argwhere(products >= ALIKE)}
+    found = alike(rows.astype(np.float32))
+    assert 10 < len(expected) < 60 and {(i, j) for i, j, _ in found} == expected.keys() and len(found) == len(expected)
+    assert all(abs(expected[i, j] - product) < 1e-6 for i, j, product in found)
 
 
 def test_near_duplicates__a_domain_without_a_glance__says_so(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 from xray_files import write_archive
@@ -22,7 +25,7 @@ from flows.cli import app
 from pipelines import promote as verb
 from pipelines.evaluate import DETAILS, evaluate
 from pipelines.finetune import finetune
-from pipelines.gate import Challenge, Judged, Limits, Trial, judge, paired
+from pipelines.gate import Challenge, Judged, Limits, Trial, judge
 from pipelines.ingest import ingest
 from pipelines.intervals import pooled, summary, without_nan
 from pipelines.lineage import made_by, saw
@@ -227,22 +230,6 @@ def test_judge__everything_wrong_is_told_at_once(challenge: Challenge) -> None:
     assert set(found) == {"approval", "groups", "floor", "margin", "pickles", "latency", "size", "card"}
 
 
-def test_paired__of_a_mean_over_cases_is_the_slow_reference() -> None:
-    draw = np.random.default_rng(3)
-    scores, gains = draw.random(12), draw.normal(0.1, 0.02, 12)
-
-    def judged(values: np.ndarray) -> Judged:
-        cases = [{"subject_id": f"{i:02}", "group_id": f"g{i // 2}", "metrics": {"dice": float(v)}}
-                 for i, v in enumerate(values)]  # fmt: skip
-        return Judged("k", {"primary": "dice", "cases": cases})
-
-    found = paired(judged(scores + gains), judged(scores))
-    assert found["mean"] == pytest.approx(gains.mean())
-    of_groups = gains.reshape(6, 2).mean(1)
-    means = [draw.choice(of_groups, 6).mean() for _ in range(20_000)]
-    assert [found["low"], found["high"]] == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.002)
-
-
 @pytest.mark.usefixtures("tried")
 def test_promote__first_champion_then_a_better_one_with_its_encoder_then_back(clinic: Clinic) -> None:
     home = clinic.home
@@ -319,6 +306,30 @@ def test_promote__killed_after_any_move__finished_or_undone(
     assert verb.unfinished(home) is None and len(verb.decisions_of(home, "chest-xray")) == (
         2 if then == "promote" else 3
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tried")
+def test_promote__kill_9_between_the_two_moves__a_champion_all_the_time_and_the_next_one_ends_it(
+    clinic: Clinic,
+) -> None:
+    verb.promote(f"{URI}/1", clinic.home, **BY)
+    root = Path(__file__).resolve().parents[2]
+    words = ["promote", f"{URI}/2", "--approved-by", BY["approved_by"], "--reason", BY["reason"]]
+    killed = subprocess.run(  # what it tries out takes ten seconds, as it does for a user
+        [sys.executable, root / "tests/faulty.py", "kill:pipelines.promote:set_alias:2", *words, "--home", clinic.home],
+        capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert aliases_of(clinic.home, "chest-xray") == {"champion": "1", "previous_champion": "1", "challenger": "2"}
+    assert len(verb.decisions_of(clinic.home, "chest-xray")) == 1
+    half = verb.unfinished(clinic.home)
+    assert half is not None and half["accepted"] and half["model"] == f"{URI}/2"
+    ended = verb.promote(f"{URI}/2", clinic.home, **BY)
+    assert (ended["file"], ended["decided_at"]) == (half["file"], half["decided_at"]), "that decision, no second one"
+    assert aliases_of(clinic.home, "chest-xray") == {"champion": "2", "previous_champion": "1"}
+    assert aliases_of(clinic.home, "chest-xray-encoder") == {"champion": "1"}
+    assert verb.unfinished(clinic.home) is None and len(verb.decisions_of(clinic.home, "chest-xray")) == 2
 
 
 @pytest.mark.usefixtures("tried", "calm")

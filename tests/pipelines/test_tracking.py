@@ -180,6 +180,28 @@ def test_register_model__versions_aliases_and_the_same_twice(home: Path, tmp_pat
     assert resolve(home, one) == one
 
 
+def test_register_model__killed_between_version_and_alias__the_next_one_gives_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    one = _model(tmp_path / "one", 1.0)
+    with monkeypatch.context() as own, pytest.raises(KeyboardInterrupt):
+        own.setattr(MlflowClient, "set_registered_model_alias", killed)
+        _register(home, one)
+    assert list_models(home)[0]["aliases"] == []
+    for _ in range(2):
+        assert _register(home, one) == "models:/brain-tumor/1"
+        assert list_models(home)[0]["aliases"] == ["challenger"]
+    assert "alias_due" not in list_models(home)[0]["tags"]
+    client(home).delete_registered_model_alias("brain-tumor", "challenger")
+    _register(home, one)
+    assert list_models(home)[0]["aliases"] == [], "taken away on purpose: it stays away"
+
+
 def test_register_model__as_artifact_of_the_run_it_came_from(home: Path, tmp_path: Path) -> None:
     tracker = _tracker(home)
     tracker.log(0, {"loss": 1.0})
