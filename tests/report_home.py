@@ -78,7 +78,8 @@ def a_home(home: Path, **changes: Any) -> Path:
     came_from = {"manifest": data, "sources": manifest.sources, "pretrain_groups": ["group4", "group5"],
                  "probed_groups": ["group4"]}  # fmt: skip
     encoder = keep(store, "pretrain", "e", {
-        "model.json": {**about, "kind": "encoder", "lineage": came_from, "health": {"before": {"rankme": 7.25}, "after": {"rankme": 11.5}}},
+        "model.json": {**about, "kind": "encoder", "lineage": came_from,
+                       "health": {"before": {"rankme": 7.25}, "after": {"rankme": 11.5}}},
         "examples-mae.png": png(), "examples-anomaly_synthesis.png": png(),
     })  # fmt: skip
     learned = {**came_from, "labels": labels, "encoder": encoder, "label_groups": ["group4", "group5"]}
