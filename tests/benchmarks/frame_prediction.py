@@ -1,9 +1,9 @@
 """Frame prediction against copying the last frame, on drives that it has not learned from; real data, by hand.
 
-    python tests/benchmarks/frame_prediction.py SOURCE SOURCE... [--also GENERATED] [--steps 240]
+    python tests/benchmarks/frame_prediction.py SOURCE SOURCE... [--steps 240] [--pictures DIR]
 
-Not a bench_*.py: it needs real data and minutes. Each source is one drive and is held out once. Prints a JSON line for
-each and one for all; the last pictures (past, future, predicted, copied) go to the working directory with --pictures.
+Not a bench_*.py: it needs real data and minutes. Each source counts as one drive and is held out once. Prints a JSON
+line for each and one for all.
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ CLIPS = {
     "pretrain.batch_size": "4", "pretrain.learning_rate": "1e-3", "pretrain.warmup_steps": "20",
 }  # fmt: skip
 JUDGED, AT_ONCE = 32, 8
-"""Clips of the drive held out."""
+"""Clips of a drive that is held out, and of a batch of them."""
 FIGURES = ("mse", "copy_mse", "psnr", "copy_psnr", "ssim", "copy_ssim")
 
 
-def crops_of(
-    domain: Domain, recipe: Recipe, drives: list[tuple[Store, Manifest]], augmented: bool
-) -> CropSource:  # fmt: skip
+def crops_of(domain: Domain, recipe: Recipe, drives: list[tuple[Store, Manifest]], augmented: bool) -> CropSource:
     """Clips of several homes."""
     entries = [entry for store, manifest in drives for entry in subject_entries(store, manifest.subjects)]
     subjects = tuple(subject for _, manifest in drives for subject in manifest.subjects)
@@ -64,7 +62,7 @@ def learned(recipe: Recipe, source: CropSource, manifest: Manifest, home: Path) 
 
 @torch.no_grad()
 def judged(module: torch.nn.Module, source: CropSource) -> dict[str, float]:
-    """Means over `JUDGED` fixed clips, spread over the source."""
+    """Means over `JUDGED` fixed clips: the source's recordings in turn."""
     found = []
     for first in range(0, JUDGED, AT_ONCE):
         places = range(first, first + AT_ONCE)
@@ -77,9 +75,8 @@ def main() -> None:
     """Each source held out once."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("sources", nargs="+", type=Path)
-    asked.add_argument("--also", type=Path, help="recordings that are always learned from")
     asked.add_argument("--steps", type=int, default=240)
-    asked.add_argument("--pictures", type=Path)
+    asked.add_argument("--pictures", type=Path, help="folder: past and future, predicted, copied")
     options = asked.parse_args()
     domain, recipe = find_recipe("dashcam_lanes")
     recipe = recipe.changed(CLIPS | {"pretrain.steps": str(options.steps)})
@@ -91,10 +88,9 @@ def main() -> None:
             return Store(home), open_dataset(recipe, home, None)[0]
 
         drives = {source.name: taken(source) for source in options.sources}
-        always = [taken(options.also)] if options.also else []
         better = []
         for name, drive in drives.items():
-            others = [other for key, other in drives.items() if key != name] + always
+            others = [other for key, other in drives.items() if key != name]
             home = Path(scratch) / f"without-{name}"
             module = learned(recipe, crops_of(domain, recipe, others, True), drive[1], home)
             held_out = crops_of(domain, recipe, [drive], False)
