@@ -136,9 +136,7 @@ def _evaluate(
     started = time.monotonic()
     cases, details, trivial_details = _judge(loaded, head, store, subjects, labels, out)
     groups = [s.group_id for s in subjects]
-    names = list(cases[0]["metrics"])
-    metrics = {name: interval([c["metrics"][name] for c in cases], groups) for name in names}
-    trivial = {name: interval([c["trivial"][name] for c in cases], groups) for name in names}
+    metrics, trivial = (_means([case[who] for case in cases], groups) for who in ("metrics", "trivial"))
     of_set, of_trivial = (_of_set(head, d, groups) for d in (details, trivial_details))
     metrics |= {name: summary(draws, groups) for name, draws in of_set.items()}
     trivial |= {name: summary(draws, groups) for name, draws in of_trivial.items()}
@@ -169,6 +167,12 @@ def _evaluate(
         (out / DETAILS).write_text(json.dumps(without_nan(kept)))
     (out / "evaluation.json").write_text(json.dumps(without_nan(result), indent=1))
     return {"primary": main}
+
+
+def _means(cases: Sequence[dict[str, float]], groups: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Of every metric, over the cases that have it: a volume is in ml, or in voxels where the spacing is not known."""
+    names = dict.fromkeys(name for case in cases for name in case)
+    return {name: interval([case.get(name, np.nan) for case in cases], groups) for name in names}
 
 
 def _of_set(head: Head, details: Sequence[dict[str, Any]], groups: Sequence[str]) -> dict[str, np.ndarray]:

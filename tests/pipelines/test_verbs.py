@@ -142,6 +142,21 @@ def test_evaluate__other_hospital__every_case(done: Done, tmp_path: Path) -> Non
     assert (result["kind"], len(result["cases"])) == ("external", 3)
 
 
+def test_evaluate__spacing_known_of_some_cases_only__volumes_in_two_units(done: Done, tmp_path: Path) -> None:
+    domain = open_model(done.model.folder).domain
+    assert domain.generate is not None
+    domain.generate(tmp_path / "mixed", 3, 78)
+    for name in ("flair", "mask"):
+        file = tmp_path / "mixed" / "case_001" / f"{name}.nii.gz"
+        image = nibabel.load(file)
+        image.header.set_xyzt_units("unknown")
+        nibabel.save(image, file)
+    result = evaluate(done.model.folder, done.home, source=tmp_path / "mixed").result
+    for metrics in (result["metrics"], result["trivial"]["metrics"]):
+        assert [metrics[name]["n"] for name in ("dice", "volume_ml", "volume_voxels")] == [3, 2, 1]
+    assert result["summary"]["unit"] == "mm and voxel"
+
+
 def test_evaluate__an_encoder__usage_error(done: Done) -> None:
     with pytest.raises((UsageError, KeyError), match="encoder"):
         load_model(open_model(done.encoder.folder))
