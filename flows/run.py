@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from domains.errors import SelfsightError
@@ -23,8 +22,7 @@ def run(recipe: Recipe, source: Path, home: Path) -> Answer:
         answer = in_thread(lambda: _from_store(recipe, source, home), stop)
         if answer is not None:
             return answer | {"cached": True}
-        with shared_server(home, stopping=stop.asked) as url:
-            os.environ["PREFECT_API_URL"] = url
+        with shared_server(home, stopping=stop.asked):
             return in_thread(lambda: _as_flow(recipe, source, home, stop), stop) | {"cached": False}
 
 

@@ -90,22 +90,17 @@ def _serve_once(home: Path, stop: Stop) -> float:
     from flows.worker import working
 
     own = "PREFECT_API_URL" not in os.environ
-    try:
-        with shared_server(home, stopping=stop.asked) as url:
-            os.environ["PREFECT_API_URL"] = url
-            deployed = _deploy(home, own)
-            with working() as worker:
-                started = time.monotonic()
-                print(f"worker and server {url} are up; Ctrl-C ends both", file=sys.stderr, flush=True)
-                while not stop.asked() and worker.poll() is None:
-                    time.sleep(LOOK_SECONDS)
-                    if schedules_of(home) != deployed:
-                        deployed = _deploy(home, own)
-            _leave_nobody()
-            return time.monotonic() - started
-    finally:
-        if own:
-            os.environ.pop("PREFECT_API_URL", None)
+    with shared_server(home, stopping=stop.asked) as url:
+        deployed = _deploy(home, own)
+        with working() as worker:
+            started = time.monotonic()
+            print(f"worker and server {url} are up; Ctrl-C ends both", file=sys.stderr, flush=True)
+            while not stop.asked() and worker.poll() is None:
+                time.sleep(LOOK_SECONDS)
+                if schedules_of(home) != deployed:
+                    deployed = _deploy(home, own)
+        _leave_nobody()
+        return time.monotonic() - started
 
 
 def _deploy(home: Path, own: bool) -> list[Schedule]:

@@ -40,17 +40,13 @@ def prove_that_schedules_fire(stop: Stop, *, within_seconds: float = WITHIN_SECO
     with tempfile.TemporaryDirectory(prefix="selfsight-doctor-") as scratch:
         prepare_environment(Path(scratch))
         began = time.monotonic()
-        with shared_server(Path(scratch), stopping=stop.asked) as url:
-            os.environ["PREFECT_API_URL"] = url
-            try:
-                up = time.monotonic()
-                deploy_one("flows.scheduled.tick", "tick", "doctor", EVERY_SECONDS)
-                with working() as worker:
-                    _wait_for_a_run(stop, within_seconds, worker)
-                    fired = time.monotonic()
-                return {"server_seconds": up - began, "fired_seconds": fired - up}
-            finally:
-                del os.environ["PREFECT_API_URL"]
+        with shared_server(Path(scratch), stopping=stop.asked):
+            up = time.monotonic()
+            deploy_one("flows.scheduled.tick", "tick", "doctor", EVERY_SECONDS)
+            with working() as worker:
+                _wait_for_a_run(stop, within_seconds, worker)
+                fired = time.monotonic()
+            return {"server_seconds": up - began, "fired_seconds": fired - up}
 
 
 def _wait_for_a_run(stop: Stop, within_seconds: float, worker: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,8 +43,7 @@ def score_folder(reference: str, folder: Path, out: Path, home: Path) -> dict[st
     with owning_signals() as stop:
         plan = in_thread(lambda: _plan(reference, folder, out, home), stop)
         if plan.todo:
-            with shared_server(home, stopping=stop.asked) as url:
-                os.environ["PREFECT_API_URL"] = url
+            with shared_server(home, stopping=stop.asked):
                 in_thread(lambda: _as_flow(plan, stop), stop)
     from pipelines.score import TABLE, table_of
 

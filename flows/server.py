@@ -21,6 +21,8 @@ from flows.guard import LOOPBACK, auth_string, guarded, refuse_other_addresses
 
 START_SECONDS = 300.0
 """A machine that has something better to do takes minutes for what an idle one does in ten seconds."""
+LEASES_ON_DISK = "prefect.server.concurrency.lease_storage.filesystem"
+"""Who holds which slot. Prefect's default is memory: a server that is killed leaves the slots taken, for ever."""
 WATCH_SECONDS = 5.0
 
 
@@ -32,6 +34,8 @@ def never() -> bool:
 @contextmanager
 def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterator[str]:
     """The API address of the home's server, started when there is none; `PREFECT_API_URL` wins over both.
+
+    Inside, Prefect's client in this process and in those that it starts talks to that server.
 
     Every user holds a shared lock. Who gets it exclusively on leaving was the last one, and stops the server; when
     the last one was killed, the server itself does so: no address is ever stale for long, no server is orphaned.
@@ -55,13 +59,31 @@ def shared_server(home: Path, *, stopping: Callable[[], bool] = never) -> Iterat
         keeper = threading.Thread(target=_keep_alive, args=(home, left), daemon=True)
         keeper.start()
         try:
-            yield url
+            with _addressed(url):
+                yield url
         finally:
             left.set()
             keeper.join()
             with _mutex(home, never):
                 if _alone(users):
                     stop(home)
+
+
+@contextmanager
+def _addressed(url: str) -> Iterator[None]:
+    """`PREFECT_API_URL` is `url`, also for a Prefect that was imported before and has read its settings."""
+    os.environ["PREFECT_API_URL"] = url
+    _settings_are_read_again()
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        _settings_are_read_again()
+
+
+def _settings_are_read_again() -> None:
+    if "prefect.context" in sys.modules:
+        sys.modules["prefect.context"].refresh_global_settings_context()
 
 
 def stop(home: Path) -> None:
@@ -86,6 +108,7 @@ def serve(home: Path) -> None:
     listening = _listen(home)  # before anything else: no race for a port
     url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
     os.environ |= guarded(home, url) | {"PREFECT__SERVER_FINAL": "1"}
+    os.environ["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = LEASES_ON_DISK
     import uvicorn
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware

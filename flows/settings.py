@@ -30,7 +30,7 @@ def prepare_environment(home: Path) -> None:
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the default of 20 s is a cold start's length
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",  # a client without an address would start one without a password
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; the least there is, and what `deployments` counts on
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the command line tells of errors itself, once and without a traceback

@@ -25,6 +25,7 @@ def run_study(
     is how the cores are shared. What two cells need both, the store computes once.
     """
     from pipelines.dataset import open_dataset
+    from pipelines.finetune import notes
     from pipelines.study import study
     from pipelines.study_plan import Plan, expected_seconds, plan_cells
 
@@ -35,6 +36,8 @@ def run_study(
     seconds = expected_seconds(recipe, home, cells, workers)
     print(f"{len(cells)} cells in {workers} processes: about {seconds / 60:.0f} minutes if none is in the store",
           file=sys.stderr, flush=True)  # fmt: skip
+    for line in notes(recipe):
+        print(line, file=sys.stderr, flush=True)
     with Workers(workers) as runner:
         command = " ".join(["selfsight", *sys.argv[1:]])
         studied = study(recipe, home, plan, test=test, runner=runner.run, command=command)

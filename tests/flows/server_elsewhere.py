@@ -1,6 +1,5 @@
 """A script: the commands at the head of deploy/prefect.yaml against a server, and one run by Prefect's own worker."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ worker start --pool selfsight --run-once"""
 
 home = Path(sys.argv[1])
 prepare_environment(home)
-with shared_server(home) as url:
-    os.environ["PREFECT_API_URL"] = url
+with shared_server(home):
     for line in COMMANDS.splitlines():
         subprocess.run([sys.executable, "-m", "prefect", *line.split()], check=True)

@@ -18,7 +18,6 @@ TINY = {
 
 @pytest.mark.slow
 def test_demo__driving_ends_with_an_overlay_of_a_drive_it_has_not_seen(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "")  # a run sets it for its process
     monkeypatch.setitem(demo.DEMOS, "driving", replace(demo.DEMOS["driving"], subjects=20, short=TINY))
     answer = demo.demo("driving", None, tmp_path / "home")
     [refused] = answer["refused_files"]

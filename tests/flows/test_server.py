@@ -22,6 +22,7 @@ from domains.errors import UsageError
 from flows import server
 from flows.guard import ELSEWHERE, auth_string, password_file
 from flows.server import shared_server
+from flows.settings import prepare_environment
 
 HOLD = """
 import sys, time
@@ -79,6 +80,17 @@ def test_shared_server__address_given_by_the_user_wins(tmp_path, monkeypatch):
     with shared_server(tmp_path) as url:
         assert url == "http://prefect.example/api"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_addressed__also_a_client_whose_settings_were_read_before__and_none_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    prepare_environment(tmp_path)
+    from prefect.client.orchestration import get_client  # reads them
+
+    with server._addressed("http://127.0.0.1:9/api"):
+        assert str(get_client(sync_client=True).api_url) == "http://127.0.0.1:9/api/"
+    with pytest.raises(ValueError, match="PREFECT_API_URL"):  # no server without a password is started
+        get_client(sync_client=True)
 
 
 def test_running__address_of_a_dead_process_is_not_believed(tmp_path, monkeypatch):
