@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,12 +39,12 @@ def auth_string(home: Path) -> str:
     path = password_file(home)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f".password-{os.getpid()}")
-        with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        handle, made = tempfile.mkstemp(dir=path.parent, prefix=".password-")  # 0600, and nobody else's
+        with open(handle, "w") as file:
             file.write(f"selfsight:{secrets.token_urlsafe(32)}")
-        with suppress(FileExistsError):  # another process was first: its password counts
+        with suppress(FileExistsError):  # another process or thread was first: its password counts
             os.link(made, path)
-        made.unlink()
+        os.unlink(made)
     return path.read_text()
 
 
