@@ -56,8 +56,10 @@ def rows(home: Path, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
-def runs(home: Path, state: str) -> int:
-    return rows(home, f"select count(*) from flow_run where state_type = '{state}'")[0][0]
+def runs(home: Path, state: str, flow: str = "%") -> int:
+    """How many runs of a flow, or of any, are in a state."""
+    query = "select count(*) from flow_run r join flow f on f.id = r.flow_id"
+    return rows(home, f"{query} where r.state_type = '{state}' and f.name like '{flow}'")[0][0]
 
 
 def processes(home: Path, *words: str) -> list[psutil.Process]:

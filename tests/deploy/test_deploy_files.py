@@ -16,6 +16,8 @@ import pytest
 import yaml
 from compose_file import FOLDER, ROOT, image_environment, read_compose
 
+from flows.server import LEASES_ON_DISK
+
 EXAMPLE = dict(
     line.split("=", 1) for line in (FOLDER / ".env.example").read_text().splitlines() if re.match(r"[A-Z_]+=", line)
 )
@@ -176,6 +178,12 @@ def test_kubernetes__a_run_is_tried_once_on_a_gpu_with_shared_memory():
     claims = {v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
     made_here = {part["metadata"]["name"] for _, part in documents() if part["kind"] == "PersistentVolumeClaim"}
     assert claims == made_here
+
+
+def test_compose__prefect_keeps_its_leases_as_a_homes_own_server_does():
+    service = COMPOSE["services"]["prefect"]
+    assert service["environment"]["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == LEASES_ON_DISK
+    assert f"prefect:{service['environment']['PREFECT_HOME']}" in service["volumes"] and "prefect" in COMPOSE["volumes"]
 
 
 def test_kubernetes__nothing_comes_in_and_only_servers_are_reached():

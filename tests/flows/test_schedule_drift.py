@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from processes_of_home import LONGEST_WAIT_SECONDS, SHORT, encoders, processes, rows, start, wait_for
+from processes_of_home import LONGEST_WAIT_SECONDS, SHORT, encoders, processes, rows, runs, start, wait_for
 
 from domains.domain import find_recipe
 
@@ -19,7 +19,7 @@ NEVER = "0 0 29 2 *"
 
 
 def write_noisy(folder: Path, into: Path) -> None:
-    """The patients of one folder as another scanner shows them: noise of half a deviation."""
+    """The patients of one folder from another scanner: noise of half a deviation, and no unit of their spacing."""
     draw = np.random.default_rng(0)
     for patient in sorted(folder.glob("case_*")):
         file = patient / "flair.nii.gz"
@@ -28,11 +28,6 @@ def write_noisy(folder: Path, into: Path) -> None:
         noisy = values + draw.normal(0, values.std() / 2, values.shape)
         nibabel.save(nibabel.Nifti1Image(noisy.clip(0).astype(np.int16), image.affine), file)
         shutil.move(patient, into / f"new_{patient.name}")
-
-
-def nightlies(home: Path, state: str) -> int:
-    query = f"select count(*) from flow_run r join flow f on f.id = r.flow_id where f.name = 'nightly' and r.state_type = '{state}'"  # fmt: skip  # noqa: E501
-    return rows(home, query)[0][0]
 
 
 @pytest.mark.slow
@@ -51,12 +46,12 @@ def test_schedule__drift_alarm_starts_a_run__which_loses_the_server_in_training(
     again = "runs/pretrain-*/checkpoints/step-*"
     known = set(home.glob(again))
     wait_for(lambda: set(home.glob(again)) - known, "the alarm's training", schedule)
-    assert nightlies(home, "RUNNING") == 1 and len(encoders(home)) == 1
+    assert runs(home, "RUNNING", "nightly") == 1 and len(encoders(home)) == 1
     trainers = processes(home, "pretrain")
     assert processes(home, "uvicorn") == [], "Prefect's client has started a server of its own"
     os.kill(json.loads((home / "prefect" / "server.json").read_text())["pid"], signal.SIGKILL)
-    wait_for(lambda: nightlies(home, "RUNNING") == 0, "the run", schedule)
-    assert nightlies(home, "COMPLETED") == 1, log.read_text()
+    wait_for(lambda: runs(home, "RUNNING", "nightly") == 0, "the run", schedule)
+    assert runs(home, "COMPLETED", "nightly") == 1, log.read_text()
     assert "the Prefect server is gone and is started again" in log.read_text()
     taken = "select sum(active_slots) from concurrency_limit_v2"
     wait_for(lambda: rows(home, taken) == [(0,)], "every slot to be free again", schedule)
